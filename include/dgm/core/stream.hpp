@@ -3,6 +3,7 @@
 
 #include <dgm/core/device.hpp>
 
+#include <cstddef>
 #include <memory>
 
 namespace dgm {

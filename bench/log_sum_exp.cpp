@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ceiling: bytes over the read rate (forward) or the copy rate (backward).
+#include <dgm/ops/log_sum_exp.hpp>
+
+#include "bench/support/ceilings.hpp"
+
+#include <benchmark/benchmark.h>
+
+namespace {
+
+using dgm::Tensor;
+
+Tensor<float> rows(benchmark::State& state) {
+  return Tensor<float>::full({state.range(0), state.range(1)}, -1.0f, dgm::Device::cpu());
+}
+
+void log_sum_exp_forward(benchmark::State& state) {
+  const auto x = rows(state);
+  for (auto _ : state) benchmark::DoNotOptimize(dgm::log_sum_exp(x).value().data());
+  const double bytes = 4.0 * static_cast<double>(x.size()) * static_cast<double>(state.iterations());
+  state.counters["GB/s"] = benchmark::Counter(bytes / 1e9, benchmark::Counter::kIsRate);
+  state.counters["share_of_read"] =
+      benchmark::Counter(bytes / dgm::bench::cpu_ceilings().read_bytes_per_second, benchmark::Counter::kIsRate);
+}
+
+}  // namespace
+
+BENCHMARK(log_sum_exp_forward)
+    ->ArgNames({"B", "K"})
+    ->Args({1 << 20, 64})
+    ->Args({1 << 16, 1024})
+    ->Args({1 << 10, 1 << 16})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);

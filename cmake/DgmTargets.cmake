@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# How the library is put together from names. Every file follows from the name of an op, a launch
+# or a host file; one that is missing stops the configuration.
+
+set(DGM_OPS "")
+set(DGM_HOST_SOURCES "")
+set(DGM_KERNEL_SOURCES "")
+
+function(dgm_require)
+  foreach(file ${ARGN})
+    if(NOT EXISTS "${PROJECT_SOURCE_DIR}/${file}")
+      message(FATAL_ERROR "${file} is missing; CMakeLists.txt names what it belongs to (see CONTRIBUTING.md)")
+    endif()
+  endforeach()
+endfunction()
+
+# An op: public header, host, CPU backend, launch arguments, kernel, test and benchmark.
+macro(dgm_add_op name)
+  dgm_require(include/dgm/ops/${name}.hpp tests/ops/${name}.cpp bench/${name}.cpp)
+  list(APPEND DGM_OPS ${name})
+  list(APPEND DGM_HOST_SOURCES host/ops/${name}.cpp)
+  dgm_add_launches(${name})
+endmacro()
+
+# Launches with no op of their own: launch arguments, CPU backend, kernel.
+macro(dgm_add_launches)
+  foreach(launch ${ARGN})
+    dgm_require(host/cpu/${launch}.cpp kernels/${launch}.hpp kernels/${launch}.cu)
+    list(APPEND DGM_HOST_SOURCES host/cpu/${launch}.cpp)
+    list(APPEND DGM_KERNEL_SOURCES kernels/${launch}.cu)
+  endforeach()
+endmacro()
+
+# Host files of one room: include/dgm/<room>/<name>.hpp with host/<room>/<name>.cpp.
+macro(dgm_add_host room)
+  foreach(name ${ARGN})
+    dgm_require(include/dgm/${room}/${name}.hpp host/${room}/${name}.cpp)
+    list(APPEND DGM_HOST_SOURCES host/${room}/${name}.cpp)
+  endforeach()
+endmacro()
+
+function(dgm_link_dependencies target)
+  target_include_directories(${target}
+    PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:include>"
+    PRIVATE "${PROJECT_SOURCE_DIR}" "${DGM_CBLAS_INCLUDE}" "${DGM_HIGHWAY_INCLUDE}")
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  # Baseline, AVX2 and AVX-512: what lies between is not worth its compile time.
+  target_compile_definitions(${target} PRIVATE "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL)")
+  target_link_libraries(${target} PRIVATE "$<BUILD_INTERFACE:dgm_flags>" OpenMP::OpenMP_CXX ZLIB::ZLIB BLAS::BLAS
+                                          "${DGM_HIGHWAY_LIBRARY}")
+  if(DGM_NVCC)
+    target_link_libraries(${target} PRIVATE CUDA::cudart CUDA::cublas)
+  elseif(DGM_SIMT)
+    target_link_libraries(${target} PRIVATE "$<BUILD_INTERFACE:dgm_simt>")
+  endif()
+endfunction()
+
+macro(dgm_finish_library)
+  set(DGM_LIBRARY_SOURCES ${DGM_HOST_SOURCES})
+  if(DGM_NVCC OR DGM_SIMT)
+    list(APPEND DGM_LIBRARY_SOURCES kernels/runtime.cu ${DGM_KERNEL_SOURCES})
+  else()
+    list(APPEND DGM_LIBRARY_SOURCES kernels/runtime_stub.cpp)
+  endif()
+  if(DGM_SIMT)
+    add_subdirectory(tests/simt)
+    set_source_files_properties(kernels/runtime.cu ${DGM_KERNEL_SOURCES} PROPERTIES
+      LANGUAGE CXX COMPILE_OPTIONS "-xc++" COMPILE_DEFINITIONS DGM_SIMT)
+  endif()
+
+  # Compiled once, linked twice.
+  add_library(dgm_objects OBJECT ${DGM_LIBRARY_SOURCES})
+  dgm_link_dependencies(dgm_objects)
+  if(DGM_NVCC OR DGM_SIMT)
+    target_compile_definitions(dgm_objects PRIVATE DGM_HAS_CUDA)
+  endif()
+  foreach(kind shared static)
+    string(TOUPPER ${kind} kind_upper)
+    add_library(dgm_cuda_${kind} ${kind_upper} $<TARGET_OBJECTS:dgm_objects>)
+    dgm_link_dependencies(dgm_cuda_${kind})
+    set_target_properties(dgm_cuda_${kind} PROPERTIES OUTPUT_NAME dgm_cuda LINKER_LANGUAGE CXX)
+  endforeach()
+  set_target_properties(dgm_cuda_shared PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+  add_library(dgm_cuda::dgm_cuda ALIAS dgm_cuda_shared)
+endmacro()
