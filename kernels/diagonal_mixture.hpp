@@ -20,12 +20,15 @@ struct DiagonalMixture {
   int64_t dims;            // D >= 1
 };
 
-/// y[n] = log p(x_n).
+/// y[n] = log p(x_n), and on request sum_n w_n log p(x_n), summed in double in a fixed order. Rows with
+/// w_n = 0 add nothing to it whatever x_n is.
 struct DiagonalMixtureMarginal {
   DiagonalMixture mixture;
-  const float* x;  // (N, D)
-  int64_t rows;    // N
-  float* y;        // (N)
+  const float* x;                  // (N, D)
+  int64_t rows;                    // N
+  float* y;                        // (N), null: not wanted
+  const float* weights = nullptr;  // (N), null: all 1; only the total is weighted
+  float* total = nullptr;          // one element, null: not wanted
 };
 void run_cpu(const DiagonalMixtureMarginal& args);
 void run_cuda(const DiagonalMixtureMarginal& args, void* stream);
@@ -34,20 +37,21 @@ void run_cuda(const DiagonalMixtureMarginal& args, void* stream);
 ///   s0[k]   = sum_n w_n r_nk
 ///   s1[k,d] = sum_n w_n r_nk t_nkd
 ///   s2[k,d] = sum_n w_n r_nk t_nkd^2
-/// and, on request, the log marginal and the gradient of sum_n w_n log p(x_n) by the data.
+/// and, on request, the log marginal, its weighted sum, and that sum's gradient by the data.
 /// Sums are hierarchical and end in double; their order is fixed. Rows with w_n = 0 contribute
 /// nothing whatever x_n is; rows of log marginal -inf contribute nothing.
 struct DiagonalMixtureStatistics {
   DiagonalMixture mixture;
-  const float* x;        // (N, D)
-  int64_t rows;          // N
-  const float* weights;  // (N), any sign; null: all 1
-  const float* y_given;  // (N) log marginals from an earlier pass with the same parameters; null: computed
-  float* y;              // (N), null: not wanted; not with y_given
-  float* dx;             // (N, D), null: not wanted
-  double* s0;            // (K), overwritten
-  double* s1;            // (K, D), overwritten
-  double* s2;            // (K, D), overwritten
+  const float* x;          // (N, D)
+  int64_t rows;            // N
+  const float* weights;    // (N), any sign; null: all 1
+  const float* y_given;    // (N) log marginals from an earlier pass with the same parameters; null: computed
+  float* y;                // (N), null: not wanted; not with y_given
+  float* dx;               // (N, D), null: not wanted
+  double* s0;              // (K), overwritten
+  double* s1;              // (K, D), overwritten
+  double* s2;              // (K, D), overwritten
+  float* total = nullptr;  // one element: sum_n w_n log p(x_n), as above; null: not wanted
 };
 void run_cpu(const DiagonalMixtureStatistics& args);
 void run_cuda(const DiagonalMixtureStatistics& args, void* stream);
