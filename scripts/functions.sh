@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the scripts share; sourced by them, for bash.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+jobs=${DGM_JOBS:-$(nproc 2>/dev/null || echo 2)}
+
+say() { printf '%s\n' "$*"; }
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+header() { printf '\n==== %s\n' "$*"; }
+seconds_since() { echo $((SECONDS - $1)); }
+
+has_command() { command -v "$1" >/dev/null 2>&1; }
+
+# Whether a C++ compiler finds a header (DGM_PREFIX names a prefix that holds more of them).
+has_header() {
+  local compiler=g++
+  has_command g++ || compiler=c++
+  has_command $compiler || return 1
+  echo "#include <$1>" | $compiler -std=c++20 -E -x c++ ${DGM_PREFIX:+-I"$DGM_PREFIX/include"} - >/dev/null 2>&1
+}
+
+# Whether clang++ links with these flags: its OpenMP and its sanitizers are packages of their own.
+clang_links() {
+  has_command clang++ || return 1
+  echo 'int main() {}' | clang++ -x c++ "$@" - -o /dev/null >/dev/null 2>&1
+}
+
+has_gtest() { has_header gtest/gtest.h; }
+
+# What is needed and how to see that it is there. One line each: the probe, then the packages of
+# Debian and Ubuntu that have it, the first that exists being taken.
+needs_library='has_command g++: g++
+has_command cmake: cmake
+has_command ninja: ninja-build
+has_header hwy/highway.h: libhwy-dev
+has_header cblas.h: libopenblas-openmp-dev libopenblas-dev
+has_header zlib.h: zlib1g-dev'
+needs_samples='has_header CLI/CLI.hpp: libcli11-dev
+has_header nlohmann/json.hpp: nlohmann-json3-dev
+has_header stb/stb_image_write.h: libstb-dev
+has_command gnuplot: gnuplot-nox'
+needs_bench='has_header benchmark/benchmark.h: libbenchmark-dev'
+needs_tests='has_header gtest/gtest.h: libgtest-dev
+has_command clang++: clang
+clang_links -fopenmp: libomp-dev
+clang_links -fsanitize=address,undefined: libclang-rt-dev
+has_command clang-format: clang-format
+has_command pkg-config: pkg-config
+has_command python3: python3'
+
+# The packages, of the given lists of needs, that are not there.
+missing_packages() {
+  local probe packages
+  printf '%s\n' "$@" | while IFS=: read -r probe packages; do
+    [ -z "$probe" ] || $probe || echo "$packages"
+  done
+}
+
+# Installs what is missing through apt-get where that needs no password; else prints the line that
+# a person has to run and returns 1.
+install_dependencies() {
+  local lines line package candidate packages="" as_root=""
+  lines=$(missing_packages "$@")
+  [ -n "$lines" ] || return 0
+  if ! has_command apt-get; then
+    say "These are missing, under the names that Debian gives them:" "$(echo $lines)" >&2
+    say "There is no apt-get here: install them, or point DGM_PREFIX at a prefix that holds them." >&2
+    return 1
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    as_root="sudo"
+    if ! { has_command sudo && sudo -n true 2>/dev/null; }; then
+      while read -r line; do packages="$packages ${line%% *}"; done <<<"$lines"
+      say "Some packages are missing, and installing them needs a password. Please run" >&2
+      say "" "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages" "" >&2
+      say "and then this script again." >&2
+      return 1
+    fi
+  fi
+  ${as_root:+sudo -n} apt-get update -qq </dev/null || say "apt-get update failed; trying with the lists that are there" >&2
+  while read -r line; do
+    package=${line%% *}
+    for candidate in $line; do
+      if apt-cache show "$candidate" >/dev/null 2>&1; then
+        package=$candidate
+        break
+      fi
+    done
+    packages="$packages $package"
+  done <<<"$lines"
+  say "Installing:$packages"
+  if ! ${as_root:+sudo -n} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
+      </dev/null >/tmp/dgm-apt.$$ 2>&1; then
+    cat /tmp/dgm-apt.$$ >&2
+    rm -f /tmp/dgm-apt.$$
+    say "apt-get could not install them. The line was" >&2
+    say "" "  ${as_root:+sudo }apt-get install -y --no-install-recommends$packages" "" >&2
+    return 1
+  fi
+  rm -f /tmp/dgm-apt.$$
+  lines=$(missing_packages "$@")
+  if [ -n "$lines" ]; then
+    say "Installed, but still not found by the compiler:" $lines >&2
+    return 1
+  fi
+}
+
+# The CUDA compiler of this machine, or nothing.
+find_nvcc() {
+  if [ -n "${CUDACXX:-}" ] && has_command "$CUDACXX"; then
+    command -v "$CUDACXX"
+  elif has_command nvcc; then
+    command -v nvcc
+  elif [ -x /usr/local/cuda/bin/nvcc ]; then
+    echo /usr/local/cuda/bin/nvcc
+  fi
+}
+
+# Sums up one run of ctest: the cases of the GoogleTest programs, whose reports lie in $2, and one
+# for every other test of the JUnit file $1. Prints "passed failed skipped".
+count_tests() {
+  local junit=$1 reports=$2 name status skipped_line
+  local passed=0 failed=0 skipped=0 p f s
+  while read -r name status; do
+    if [ -f "$reports/$name.xml" ]; then
+      read -r p f s < <(awk '
+        /<testsuite / {
+          if (match($0, / tests="[0-9]+"/)) tests += substr($0, RSTART + 8, RLENGTH - 9)
+          if (match($0, / failures="[0-9]+"/)) failures += substr($0, RSTART + 11, RLENGTH - 12)
+          if (match($0, / disabled="[0-9]+"/)) skipped += substr($0, RSTART + 11, RLENGTH - 12)
+          if (match($0, / skipped="[0-9]+"/)) skipped += substr($0, RSTART + 10, RLENGTH - 11)
+        }
+        END { print tests - failures - skipped, failures + 0, skipped + 0 }' "$reports/$name.xml")
+      # A program that ends badly after its last case, for instance through a sanitizer.
+      if [ "$status" = fail ] && [ "$f" = 0 ]; then f=1; fi
+      passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    else
+      case $status in
+        run) passed=$((passed + 1)) ;;
+        notrun | disabled) skipped=$((skipped + 1)) ;;
+        *) failed=$((failed + 1)) ;;
+      esac
+    fi
+  done < <(awk '/<testcase / {
+      match($0, / name="[^"]*"/); name = substr($0, RSTART + 7, RLENGTH - 8); gsub(/ /, "_", name)
+      match($0, / status="[^"]*"/); print name, substr($0, RSTART + 9, RLENGTH - 10)
+    }' "$junit")
+  echo "$passed $failed $skipped"
+}
