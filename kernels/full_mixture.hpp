@@ -22,12 +22,15 @@ struct FullMixture {
   int64_t dims;         // D >= 1
 };
 
-/// y[n] = log p(x_n).
+/// y[n] = log p(x_n), and on request sum_n w_n log p(x_n), summed in double in a fixed order. Rows with
+/// w_n = 0 add nothing to it whatever x_n is.
 struct FullMixtureMarginal {
   FullMixture mixture;
-  const float* x;  // (N, D)
-  int64_t rows;    // N
-  float* y;        // (N)
+  const float* x;                  // (N, D); a row with a NaN has y = NaN, else one with an infinity y = -inf
+  int64_t rows;                    // N
+  float* y;                        // (N), null: not wanted
+  const float* weights = nullptr;  // (N), null: all 1; only the total is weighted
+  float* total = nullptr;          // one element, null: not wanted
 };
 void run_cpu(const FullMixtureMarginal& args);
 void run_cuda(const FullMixtureMarginal& args, void* stream);
@@ -36,20 +39,21 @@ void run_cuda(const FullMixtureMarginal& args, void* stream);
 ///   s0[k]   = sum_n w_n r_nk
 ///   s1[k,d] = sum_n w_n r_nk t_nkd
 ///   s2[k,i,j] = sum_n w_n r_nk t_nki t_nkj for j <= i; 0 above the diagonal
-/// and, on request, the log marginal and the gradient of sum_n w_n log p(x_n) by the data.
+/// and, on request, the log marginal, its weighted sum, and that sum's gradient by the data.
 /// Sums are hierarchical and end in double; their order is fixed. Rows with w_n = 0 contribute
 /// nothing whatever x_n is; rows of log marginal -inf contribute nothing.
 struct FullMixtureStatistics {
   FullMixture mixture;
-  const float* x;        // (N, D)
-  int64_t rows;          // N
-  const float* weights;  // (N), any sign; null: all 1
-  const float* y_given;  // (N) log marginals from an earlier pass with the same parameters; null: computed
-  float* y;              // (N), null: not wanted; not with y_given
-  float* dx;             // (N, D), null: not wanted
-  double* s0;            // (K), overwritten
-  double* s1;            // (K, D), overwritten
-  double* s2;            // (K, D, D), overwritten
+  const float* x;          // (N, D)
+  int64_t rows;            // N
+  const float* weights;    // (N), any sign; null: all 1
+  const float* y_given;    // (N) log marginals from an earlier pass with the same parameters; null: computed
+  float* y;                // (N), null: not wanted; not with y_given
+  float* dx;               // (N, D), null: not wanted
+  double* s0;              // (K), overwritten
+  double* s1;              // (K, D), overwritten
+  double* s2;              // (K, D, D), overwritten
+  float* total = nullptr;  // one element: sum_n w_n log p(x_n), as above; null: not wanted
 };
 void run_cpu(const FullMixtureStatistics& args);
 void run_cuda(const FullMixtureStatistics& args, void* stream);
@@ -81,7 +85,7 @@ void run_cpu(const FullMixtureResponsibilities& args);
 void run_cuda(const FullMixtureResponsibilities& args, void* stream);
 
 /// z[n,s] ~ p(z | x_n), by inversion of the cumulative responsibilities: word s % 4 of block s / 4 of
-/// the datum.
+/// the datum. -1 for a row without a posterior (log marginal -inf or NaN).
 struct FullMixturePosteriorSample {
   FullMixture mixture;
   const float* x;
@@ -95,7 +99,7 @@ struct FullMixturePosteriorSample {
 void run_cpu(const FullMixturePosteriorSample& args);
 void run_cuda(const FullMixturePosteriorSample& args, void* stream);
 
-/// log p(x_n, z_ns) for given components.
+/// log p(x_n, z_ns) for given components; NaN for one that is out of range.
 struct FullMixtureJoint {
   FullMixture mixture;
   const float* x;
@@ -107,7 +111,8 @@ struct FullMixtureJoint {
 void run_cpu(const FullMixtureJoint& args);
 void run_cuda(const FullMixtureJoint& args, void* stream);
 
-/// The statistics with the responsibilities replaced by one-hot samples: r_nk = sum_s g_ns [z_ns = k].
+/// The statistics with the responsibilities replaced by one-hot samples: r_nk = sum_s g_ns [z_ns = k];
+/// out-of-range components and samples of g_ns = 0 contribute nothing.
 /// With FullMixtureGradients this is the gradient of sum_ns g_ns log p(x_n, z_ns).
 struct FullMixtureJointStatistics {
   FullMixture mixture;
