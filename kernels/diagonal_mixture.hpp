@@ -4,10 +4,13 @@
 //
 // Letters: N rows of data, K components, D dimensions; t_nkd = (x_nd - mean_kd) / scale_kd, the
 // standardised residual; r_nk the responsibilities.
+//
+// scratch: device memory of cuda_scratch_bytes(args) that run_cuda works in; dgm::run() provides it.
 #pragma once
 
 #include "kernels/draws.hpp"
 
+#include <cstddef>
 #include <cstdint>
 
 namespace dgm::kernels {
@@ -29,9 +32,11 @@ struct DiagonalMixtureMarginal {
   float* y;                        // (N), null: not wanted
   const float* weights = nullptr;  // (N), null: all 1; only the total is weighted
   float* total = nullptr;          // one element, null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixtureMarginal& args);
 void run_cuda(const DiagonalMixtureMarginal& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixtureMarginal& args);
 
 /// Weighted sufficient statistics, about the current parameters, in one pass over the data:
 ///   s0[k]   = sum_n w_n r_nk
@@ -52,9 +57,11 @@ struct DiagonalMixtureStatistics {
   double* s1;              // (K, D), overwritten
   double* s2;              // (K, D), overwritten
   float* total = nullptr;  // one element: sum_n w_n log p(x_n), as above; null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixtureStatistics& args);
 void run_cuda(const DiagonalMixtureStatistics& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixtureStatistics& args);
 
 /// Gradients from statistics, times *upstream:
 ///   d logits = s0 - pi sum_k s0,  d mean = s1 / scale,  d log_scale = s2 - s0.
@@ -67,9 +74,11 @@ struct DiagonalMixtureGradients {
   float* d_logits;        // (K), null: not wanted
   float* d_mean;          // (K, D), null: not wanted
   float* d_log_scale;     // (K, D), null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixtureGradients& args);
 void run_cuda(const DiagonalMixtureGradients& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixtureGradients& args);
 
 /// r[n,k], for those who ask.
 struct DiagonalMixtureResponsibilities {
@@ -77,9 +86,11 @@ struct DiagonalMixtureResponsibilities {
   const float* x;
   int64_t rows;
   float* r;  // (N, K)
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixtureResponsibilities& args);
 void run_cuda(const DiagonalMixtureResponsibilities& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixtureResponsibilities& args);
 
 /// z[n,s] ~ p(z | x_n), by inversion of the cumulative responsibilities: word s % 4 of block s / 4 of
 /// the datum.
@@ -92,9 +103,11 @@ struct DiagonalMixturePosteriorSample {
   DrawArgs draws;
   int32_t* z;  // (N, S)
   float* y;    // (N) log marginals, null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixturePosteriorSample& args);
 void run_cuda(const DiagonalMixturePosteriorSample& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixturePosteriorSample& args);
 
 /// log p(x_n, z_ns) for given components.
 struct DiagonalMixtureJoint {
@@ -104,9 +117,11 @@ struct DiagonalMixtureJoint {
   int64_t rows;
   int64_t samples;
   float* y;  // (N, S)
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixtureJoint& args);
 void run_cuda(const DiagonalMixtureJoint& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixtureJoint& args);
 
 /// The statistics with the responsibilities replaced by one-hot samples: r_nk = sum_s g_ns [z_ns = k].
 /// With DiagonalMixtureGradients this is the gradient of sum_ns g_ns log p(x_n, z_ns).
@@ -121,9 +136,11 @@ struct DiagonalMixtureJointStatistics {
   double* s0;
   double* s1;
   double* s2;
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixtureJointStatistics& args);
 void run_cuda(const DiagonalMixtureJointStatistics& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixtureJointStatistics& args);
 
 /// Ancestral sampling: z_n ~ Cat(pi), x_n ~ N(mean_z, scale_z^2). Datum n draws its component from
 /// word 0 of block 0 and its dimensions from blocks 1, 2, ... (two normals from two words).
@@ -133,8 +150,10 @@ struct DiagonalMixtureAncestral {
   DrawArgs draws;
   int32_t* z;  // (N)
   float* x;    // (N, D)
+  void* scratch = nullptr;
 };
 void run_cpu(const DiagonalMixtureAncestral& args);
 void run_cuda(const DiagonalMixtureAncestral& args, void* stream);
+std::size_t cuda_scratch_bytes(const DiagonalMixtureAncestral& args);
 
 }  // namespace dgm::kernels

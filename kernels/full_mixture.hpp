@@ -6,10 +6,13 @@
 // entries below the diagonal are L's and whose diagonal is log L_ii, so that any real numbers are a
 // covariance; entries above the diagonal are ignored, and their gradients zero.
 // t_nk = L_k^-1 (x_n - mean_k), the whitened residual; r_nk the responsibilities.
+//
+// scratch: device memory of cuda_scratch_bytes(args) that run_cuda works in; dgm::run() provides it.
 #pragma once
 
 #include "kernels/draws.hpp"
 
+#include <cstddef>
 #include <cstdint>
 
 namespace dgm::kernels {
@@ -31,9 +34,11 @@ struct FullMixtureMarginal {
   float* y;                        // (N), null: not wanted
   const float* weights = nullptr;  // (N), null: all 1; only the total is weighted
   float* total = nullptr;          // one element, null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixtureMarginal& args);
 void run_cuda(const FullMixtureMarginal& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixtureMarginal& args);
 
 /// Weighted sufficient statistics, about the current parameters, in one pass over the data:
 ///   s0[k]   = sum_n w_n r_nk
@@ -54,9 +59,11 @@ struct FullMixtureStatistics {
   double* s1;              // (K, D), overwritten
   double* s2;              // (K, D, D), overwritten
   float* total = nullptr;  // one element: sum_n w_n log p(x_n), as above; null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixtureStatistics& args);
 void run_cuda(const FullMixtureStatistics& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixtureStatistics& args);
 
 /// Gradients from statistics, times *upstream:
 ///   d logits = s0 - pi sum_k s0,  d mean = L^-T s1,  d L = tril(L^-T (s2 - s0 I)), s2 made symmetric;
@@ -70,9 +77,11 @@ struct FullMixtureGradients {
   float* d_logits;        // (K), null: not wanted
   float* d_mean;          // (K, D), null: not wanted
   float* d_factor;        // (K, D, D), null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixtureGradients& args);
 void run_cuda(const FullMixtureGradients& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixtureGradients& args);
 
 /// r[n,k], for those who ask.
 struct FullMixtureResponsibilities {
@@ -80,9 +89,11 @@ struct FullMixtureResponsibilities {
   const float* x;
   int64_t rows;
   float* r;  // (N, K)
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixtureResponsibilities& args);
 void run_cuda(const FullMixtureResponsibilities& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixtureResponsibilities& args);
 
 /// z[n,s] ~ p(z | x_n), by inversion of the cumulative responsibilities: word s % 4 of block s / 4 of
 /// the datum. -1 for a row without a posterior (log marginal -inf or NaN).
@@ -95,9 +106,11 @@ struct FullMixturePosteriorSample {
   DrawArgs draws;
   int32_t* z;  // (N, S)
   float* y;    // (N) log marginals, null: not wanted
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixturePosteriorSample& args);
 void run_cuda(const FullMixturePosteriorSample& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixturePosteriorSample& args);
 
 /// log p(x_n, z_ns) for given components; NaN for one that is out of range.
 struct FullMixtureJoint {
@@ -107,9 +120,11 @@ struct FullMixtureJoint {
   int64_t rows;
   int64_t samples;
   float* y;  // (N, S)
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixtureJoint& args);
 void run_cuda(const FullMixtureJoint& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixtureJoint& args);
 
 /// The statistics with the responsibilities replaced by one-hot samples: r_nk = sum_s g_ns [z_ns = k];
 /// out-of-range components and samples of g_ns = 0 contribute nothing.
@@ -125,9 +140,11 @@ struct FullMixtureJointStatistics {
   double* s0;
   double* s1;
   double* s2;
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixtureJointStatistics& args);
 void run_cuda(const FullMixtureJointStatistics& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixtureJointStatistics& args);
 
 /// Ancestral sampling: z_n ~ Cat(pi), x_n = mean_z + L_z e. Datum n draws its component from
 /// word 0 of block 0 and its dimensions from blocks 1, 2, ... (two normals from two words).
@@ -137,8 +154,10 @@ struct FullMixtureAncestral {
   DrawArgs draws;
   int32_t* z;  // (N)
   float* x;    // (N, D)
+  void* scratch = nullptr;
 };
 void run_cpu(const FullMixtureAncestral& args);
 void run_cuda(const FullMixtureAncestral& args, void* stream);
+std::size_t cuda_scratch_bytes(const FullMixtureAncestral& args);
 
 }  // namespace dgm::kernels

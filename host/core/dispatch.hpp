@@ -11,13 +11,22 @@
 namespace dgm {
 
 /// Runs one launch on the stream's device. Args is an argument struct of a kernels/<op>.hpp, which
-/// declares cpu::run(const Args&) and cuda::run(const Args&, void* stream).
+/// declares run_cpu(const Args&) and run_cuda(const Args&, void* stream); where it declares
+/// cuda_scratch_bytes(const Args&) too, args.scratch is memory of that size from the stream's pool.
 template <class Args>
 void run(const Stream& stream, const Args& args) {
   if constexpr (kCudaBuilt) {
     if (stream.device().is_cuda()) {
       // Found by argument-dependent lookup, so that this header knows no op.
-      run_cuda(args, stream.native());
+      if constexpr (requires { cuda_scratch_bytes(args); }) {
+        // Back in the pool before the kernels have run: what takes it next is ordered behind them.
+        const detail::Buffer scratch(stream, cuda_scratch_bytes(args));
+        Args with_scratch = args;
+        with_scratch.scratch = scratch.data();
+        run_cuda(with_scratch, stream.native());
+      } else {
+        run_cuda(args, stream.native());
+      }
       return;
     }
   }
