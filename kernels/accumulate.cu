@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// to += from, and fill.
+// to += from, fill, and x *= factor.
 //
 // Mapping    one thread an element, threads stride over the rest.
-// Traffic    accumulate reads 8 bytes and writes 4 an element; fill writes 4. HBM-bound.
+// Traffic    accumulate reads 8 bytes and writes 4 an element; fill writes 4; scaling reads 4 and writes 4. HBM-bound.
 // Order      elementwise: no order to fix.
 #include "kernels/accumulate.hpp"
 
@@ -28,6 +28,14 @@ __global__ void fill_kernel(Fill args) {
   }
 }
 
+__global__ void scale_by_kernel(ScaleBy args) {
+  const float factor = *args.factor;
+  const int64_t stride = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < args.size; i += stride) {
+    args.x[i] *= factor;
+  }
+}
+
 }  // namespace
 
 void run_cuda(const Accumulate& args, void* stream) {
@@ -38,6 +46,11 @@ void run_cuda(const Accumulate& args, void* stream) {
 void run_cuda(const Fill& args, void* stream) {
   if (args.size == 0) return;
   cuda::launch(fill_kernel, cuda::blocks_for(args.size, kThreads), kThreads, 0, stream, args);
+}
+
+void run_cuda(const ScaleBy& args, void* stream) {
+  if (args.size == 0) return;
+  cuda::launch(scale_by_kernel, cuda::blocks_for(args.size, kThreads), kThreads, 0, stream, args);
 }
 
 }  // namespace dgm::kernels

@@ -23,4 +23,13 @@ struct Fill {
 void run_cpu(const Fill& args);
 void run_cuda(const Fill& args, void* stream);
 
+/// x[i] *= *factor.
+struct ScaleBy {
+  const float* factor;  // one element on the device
+  int64_t size;
+  float* x;
+};
+void run_cpu(const ScaleBy& args);
+void run_cuda(const ScaleBy& args, void* stream);
+
 }  // namespace dgm::kernels

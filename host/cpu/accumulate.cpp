@@ -20,4 +20,11 @@ void run_cpu(const Fill& args) {
                        [&](int64_t begin, int64_t end, int) { std::fill(args.to + begin, args.to + end, args.value); });
 }
 
+void run_cpu(const ScaleBy& args) {
+  const float factor = *args.factor;
+  cpu::parallel_ranges(args.size, kGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) args.x[i] *= factor;
+  });
+}
+
 }  // namespace dgm::kernels
