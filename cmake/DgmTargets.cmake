@@ -46,8 +46,8 @@ function(dgm_link_dependencies target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   # Baseline, AVX2 and AVX-512: what lies between is not worth its compile time.
   target_compile_definitions(${target} PRIVATE "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL)")
-  target_link_libraries(${target} PRIVATE "$<BUILD_INTERFACE:dgm_flags>" OpenMP::OpenMP_CXX ZLIB::ZLIB BLAS::BLAS
-                                          "${DGM_HIGHWAY_LIBRARY}")
+  target_link_libraries(${target} PRIVATE "$<BUILD_INTERFACE:dgm_flags>" "$<BUILD_INTERFACE:nlohmann_json::nlohmann_json>"
+                                          OpenMP::OpenMP_CXX ZLIB::ZLIB BLAS::BLAS "${DGM_HIGHWAY_LIBRARY}")
   if(DGM_NVCC)
     target_link_libraries(${target} PRIVATE CUDA::cudart CUDA::cublas)
   elseif(DGM_SIMT)

@@ -56,6 +56,7 @@ endif()
 
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(ZLIB REQUIRED)
+find_package(nlohmann_json REQUIRED)
 find_package(BLAS REQUIRED)
 find_path(DGM_CBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas REQUIRED)
 find_path(DGM_HIGHWAY_INCLUDE hwy/highway.h REQUIRED)

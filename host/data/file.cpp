@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <memory>
+#include <system_error>
+
+#include "host/core/check.hpp"
+#include "host/data/file.hpp"
+
+namespace dgm {
+namespace {
+
+std::string describe(int error) { return std::generic_category().message(error); }
+
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+struct Inflater {
+  z_stream stream{};
+  explicit Inflater(int window_bits) {
+    check<Error>(inflateInit2(&stream, window_bits) == Z_OK, "zlib cannot be initialised");
+  }
+  ~Inflater() { inflateEnd(&stream); }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+};
+
+constexpr std::size_t kLargestChunk = std::size_t{1} << 30;  // zlib counts in 32 bits
+
+}  // namespace
+
+std::string read_raw_file(const std::string& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  check<FileError>(file.get() >= 0, path, ": cannot be opened: ", describe(errno));
+  struct stat info {};
+  check<FileError>(::fstat(file.get(), &info) == 0, path, ": cannot be examined: ", describe(errno));
+  check<FileError>(!S_ISDIR(info.st_mode), path, ": is a directory; a file is needed");
+  std::string bytes;
+  std::size_t used = 0;
+  bytes.resize(S_ISREG(info.st_mode) ? static_cast<std::size_t>(info.st_size) + 1 : 65536);
+  while (true) {
+    if (used == bytes.size()) bytes.resize(bytes.size() * 2);
+    const ssize_t got = ::read(file.get(), bytes.data() + used, std::min(bytes.size() - used, kLargestChunk));
+    if (got < 0 && errno == EINTR) continue;
+    check<FileError>(got >= 0, path, ": cannot be read: ", describe(errno));
+    if (got == 0) break;
+    used += static_cast<std::size_t>(got);
+  }
+  bytes.resize(used);
+  return bytes;
+}
+
+std::string gunzip(std::string_view bytes, const std::string& name) {
+  Inflater inflater(15 + 16);  // the largest window; gzip wrapping
+  z_stream& stream = inflater.stream;
+  std::string out;
+  std::size_t taken = 0;
+  std::size_t used = 0;
+  bool ended = false;
+  while (true) {
+    if (used == out.size()) out.resize(std::max<std::size_t>(out.size() * 2, bytes.size() * 4 + 1024));
+    const std::size_t input = std::min(bytes.size() - taken, kLargestChunk);
+    const std::size_t room = std::min(out.size() - used, kLargestChunk);
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data() + taken));
+    stream.avail_in = static_cast<uInt>(input);
+    stream.next_out = reinterpret_cast<Bytef*>(out.data() + used);
+    stream.avail_out = static_cast<uInt>(room);
+    const int state = inflate(&stream, Z_NO_FLUSH);
+    taken += input - stream.avail_in;
+    used += room - stream.avail_out;
+    if (state == Z_STREAM_END) {
+      // Members may follow one another (cat a.gz b.gz); zeros that pad a tape block end the data.
+      const std::string_view rest = bytes.substr(taken);
+      if (rest.find_first_not_of('\0') == std::string_view::npos) {
+        ended = true;
+        break;
+      }
+      check<FileError>(rest.substr(0, 2) == "\x1f\x8b", name, ": ", rest.size(), " bytes follow its gzip data");
+      inflateReset(&stream);
+      continue;
+    }
+    if (state == Z_BUF_ERROR && stream.avail_out == 0) continue;
+    if (state == Z_BUF_ERROR || (state == Z_OK && taken == bytes.size() && stream.avail_out != 0)) break;
+    check<FileError>(state == Z_OK, name, ": its gzip data are damaged: ", stream.msg ? stream.msg : "unknown error");
+  }
+  check<FileError>(ended, name, ": its gzip data end too early; the file is truncated");
+  out.resize(used);
+  return out;
+}
+
+std::string inflate_raw(std::string_view bytes, std::size_t size, const std::string& name) {
+  check<FileError>(bytes.size() < kLargestChunk * 2 && size < kLargestChunk * 3, name, ": is too large");
+  // Deflate packs at most 1032 to 1: a size beyond that is a lie that would only cost memory.
+  check<FileError>(size / 1032 <= bytes.size(), name, ": its size does not fit its compressed data");
+  Inflater inflater(-15);
+  z_stream& stream = inflater.stream;
+  std::string out(size, '\0');
+  char spare = 0;  // inflate() wants a place to point to, also for no bytes
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
+  stream.avail_in = static_cast<uInt>(bytes.size());
+  stream.next_out = reinterpret_cast<Bytef*>(size > 0 ? out.data() : &spare);
+  stream.avail_out = static_cast<uInt>(size);
+  const int state = inflate(&stream, Z_FINISH);
+  check<FileError>(state == Z_STREAM_END && stream.avail_out == 0, name, ": its compressed data are damaged");
+  return out;
+}
+
+std::uint32_t crc32_of(std::string_view bytes) {
+  uLong crc = ::crc32(0, nullptr, 0);
+  for (std::size_t at = 0; at < bytes.size(); at += kLargestChunk) {
+    const std::string_view chunk = bytes.substr(at, kLargestChunk);
+    crc = ::crc32(crc, reinterpret_cast<const Bytef*>(chunk.data()), static_cast<uInt>(chunk.size()));
+  }
+  return static_cast<std::uint32_t>(crc);
+}
+
+std::string read_file(const std::string& path) {
+  std::string bytes = read_raw_file(path);
+  if (std::string_view(bytes).substr(0, 2) == "\x1f\x8b") return gunzip(bytes, path);
+  return bytes;
+}
+
+void write_file(const std::string& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) {
+    check<FileError>(!S_ISDIR(info.st_mode), path, ": is a directory; a file name is needed");
+    if (::access(path.c_str(), W_OK) != 0) fail("is not writable", errno);
+    if (!S_ISREG(info.st_mode)) {
+      direct_ = true;
+      working_ = path;
+      descriptor_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+      if (descriptor_ < 0) fail("cannot be opened for writing", errno);
+      return;
+    }
+    replaces_ = true;
+    mode_ = static_cast<unsigned>(info.st_mode) & 07777u;
+    if (const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), &::free); real) {
+      target_ = real.get();
+    }
+  }
+  const std::size_t slash = target_.rfind('/');
+  const std::string folder = slash == std::string::npos ? "" : target_.substr(0, slash + 1);
+  const std::string base = slash == std::string::npos ? target_ : target_.substr(slash + 1);
+  check<FileError>(!base.empty(), path, ": is not a file name");
+  static std::atomic<unsigned> counter{0};
+  do {
+    working_ = text(folder, ".", base.substr(0, 200), ".", ::getpid(), "-", counter++, ".tmp");
+    descriptor_ = ::open(working_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) fail("cannot be created", errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  if (!direct_) ::unlink(working_.c_str());
+}
+
+void AtomicFile::fail(const char* doing, int error) {
+  throw FileError(
+      text(path_, ": ", doing, ": ", describe(error), replaces_ ? "; the file that was there is unchanged" : ""));
+}
+
+void AtomicFile::write(const void* data, std::size_t bytes) {
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t done = ::write(descriptor_, from, std::min(bytes, kLargestChunk));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) fail("cannot be written", errno);
+    from += done;
+    bytes -= static_cast<std::size_t>(done);
+  }
+}
+
+void AtomicFile::commit() {
+  if (!direct_) {
+    if (replaces_) (void)::fchmod(descriptor_, mode_);  // best effort: some file systems have no modes
+    // Without this a crash may leave the new name with none of the new bytes.
+    if (::fsync(descriptor_) != 0) fail("cannot be flushed to disk", errno);
+  }
+  const int descriptor = descriptor_;
+  descriptor_ = -1;
+  if (::close(descriptor) != 0 && errno != EINTR) {  // network file systems report a full disk here
+    const int error = errno;
+    if (!direct_) ::unlink(working_.c_str());
+    fail("cannot be written", error);
+  }
+  if (direct_) return;
+  if (std::rename(working_.c_str(), target_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(working_.c_str());
+    fail("cannot be put in place", error);
+  }
+  const std::size_t slash = target_.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : target_.substr(0, slash + 1);
+  const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // The new file is complete and in place; what is flushed here is its name. A folder may be writable without
+  // being readable, and some file systems cannot flush one: neither is a failure to save.
+  if (directory.get() >= 0 && ::fsync(directory.get()) != 0 && errno == EIO) {
+    throw FileError(text(path_, ": was written, but its folder cannot be flushed to disk: ", describe(EIO)));
+  }
+}
+
+}  // namespace dgm
