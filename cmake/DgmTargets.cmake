@@ -39,20 +39,15 @@ macro(dgm_add_host room)
   endforeach()
 endmacro()
 
-function(dgm_link_dependencies target)
+# What the library's objects are compiled with.
+function(dgm_compile_with_dependencies target)
   target_include_directories(${target}
-    PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:include>"
+    PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>"
     PRIVATE "${PROJECT_SOURCE_DIR}" "${DGM_CBLAS_INCLUDE}" "${DGM_HIGHWAY_INCLUDE}")
   target_compile_features(${target} PUBLIC cxx_std_20)
   # Baseline, AVX2 and AVX-512: what lies between is not worth its compile time.
   target_compile_definitions(${target} PRIVATE "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL)")
-  target_link_libraries(${target} PRIVATE "$<BUILD_INTERFACE:dgm_flags>" "$<BUILD_INTERFACE:nlohmann_json::nlohmann_json>"
-                                          OpenMP::OpenMP_CXX ZLIB::ZLIB BLAS::BLAS "${DGM_HIGHWAY_LIBRARY}")
-  if(DGM_NVCC)
-    target_link_libraries(${target} PRIVATE CUDA::cudart CUDA::cublas)
-  elseif(DGM_SIMT)
-    target_link_libraries(${target} PRIVATE "$<BUILD_INTERFACE:dgm_simt>")
-  endif()
+  target_link_libraries(${target} PRIVATE "$<BUILD_INTERFACE:dgm_flags>" "$<BUILD_INTERFACE:nlohmann_json::nlohmann_json>")
 endfunction()
 
 macro(dgm_finish_library)
@@ -68,18 +63,35 @@ macro(dgm_finish_library)
       LANGUAGE CXX COMPILE_OPTIONS "-xc++" COMPILE_DEFINITIONS DGM_SIMT)
   endif()
 
+  set(dependencies OpenMP::OpenMP_CXX ZLIB::ZLIB BLAS::BLAS dgm_cuda::highway Threads::Threads ${CMAKE_DL_LIBS})
+  if(DGM_NVCC)
+    list(APPEND dependencies CUDA::cudart CUDA::cublas)
+  endif()
+
   # Compiled once, linked twice.
   add_library(dgm_objects OBJECT ${DGM_LIBRARY_SOURCES})
-  dgm_link_dependencies(dgm_objects)
+  dgm_compile_with_dependencies(dgm_objects)
+  target_link_libraries(dgm_objects PRIVATE ${dependencies})
   if(DGM_NVCC OR DGM_SIMT)
     target_compile_definitions(dgm_objects PRIVATE DGM_HAS_CUDA)
+  endif()
+  if(DGM_SIMT)
+    target_link_libraries(dgm_objects PRIVATE dgm_simt)
   endif()
   foreach(kind shared static)
     string(TOUPPER ${kind} kind_upper)
     add_library(dgm_cuda_${kind} ${kind_upper} $<TARGET_OBJECTS:dgm_objects>)
-    dgm_link_dependencies(dgm_cuda_${kind})
+    dgm_compile_with_dependencies(dgm_cuda_${kind})
     set_target_properties(dgm_cuda_${kind} PROPERTIES OUTPUT_NAME dgm_cuda LINKER_LANGUAGE CXX)
+    if(DGM_SIMT)
+      target_link_libraries(dgm_cuda_${kind} PRIVATE "$<BUILD_INTERFACE:dgm_simt>")
+    endif()
   endforeach()
-  set_target_properties(dgm_cuda_shared PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+  # Who links the shared library needs none of what it is built on; who links the static one needs it all.
+  target_link_libraries(dgm_cuda_shared PRIVATE "$<BUILD_INTERFACE:${dependencies}>")
+  target_link_libraries(dgm_cuda_static PRIVATE ${dependencies})
+  set_target_properties(dgm_cuda_shared PROPERTIES
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} EXPORT_NAME dgm_cuda)
   add_library(dgm_cuda::dgm_cuda ALIAS dgm_cuda_shared)
+  add_library(dgm_cuda::dgm_cuda_static ALIAS dgm_cuda_static)
 endmacro()

@@ -43,6 +43,11 @@ elseif(NOT DGM_CUDA STREQUAL "OFF")
       list(APPEND CMAKE_CUDA_COMPILE_FEATURES cuda_std_20)
     endif()
     set(CMAKE_CUDA_STANDARD 20)
+    # Keeps what ptxas says about registers beside the object; a test reads it.
+    set(CMAKE_CUDA_COMPILER_LAUNCHER "${CMAKE_CURRENT_LIST_DIR}/resource_report.sh")
+    if(DGM_CCACHE)
+      list(APPEND CMAKE_CUDA_COMPILER_LAUNCHER "${DGM_CCACHE}")
+    endif()
     find_package(CUDAToolkit REQUIRED)
     set(DGM_NVCC ON)
     message(STATUS "CUDA kernels: nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
@@ -54,13 +59,25 @@ if(NOT DGM_NVCC AND NOT DGM_SIMT)
   message(STATUS "CUDA kernels: none, this is a CPU-only build")
 endif()
 
+include(GNUInstallDirs)
+# Installed programs find the library beside them, and the toolkit where it was when they were built.
+if(NOT DEFINED CMAKE_INSTALL_RPATH)
+  set(CMAKE_INSTALL_RPATH "$ORIGIN" "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+endif()
+
 find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(Threads REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(BLAS REQUIRED)
 find_path(DGM_CBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas REQUIRED)
 find_path(DGM_HIGHWAY_INCLUDE hwy/highway.h REQUIRED)
 find_library(DGM_HIGHWAY_LIBRARY hwy REQUIRED)
+# Debian's Highway has no CMake package; the installed package defines the same target.
+add_library(dgm_cuda::highway INTERFACE IMPORTED)
+target_include_directories(dgm_cuda::highway INTERFACE "${DGM_HIGHWAY_INCLUDE}")
+target_link_libraries(dgm_cuda::highway INTERFACE "${DGM_HIGHWAY_LIBRARY}")
 
 # Flags that all of the project's targets share; never installed.
 add_library(dgm_flags INTERFACE)
@@ -69,7 +86,7 @@ target_compile_options(dgm_flags INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:${DGM_WARNINGS}>"
   # The reference and the kernels' shared maths must mean what they say about NaN and infinity.
   "$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>"
-  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter;--expt-relaxed-constexpr;-lineinfo>")
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter;--expt-relaxed-constexpr;-lineinfo;-Xptxas=-v>")
 if(DGM_WERROR)
   target_compile_options(dgm_flags INTERFACE
     "$<$<COMPILE_LANGUAGE:CXX>:-Werror>" "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>")
