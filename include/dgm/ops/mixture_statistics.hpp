@@ -16,4 +16,10 @@ struct MixtureStatistics {
   Tensor<double> s2;
 };
 
+/// What ancestral sampling from a mixture gives.
+struct MixtureSample {
+  Tensor<int32_t> z;  ///< (N) components
+  Tensor<float> x;    ///< (N, D)
+};
+
 }  // namespace dgm
