@@ -16,6 +16,11 @@ __device__ inline float warp_sum(float value) {
   return value;
 }
 
+__device__ inline double warp_sum(double value) {
+  for (int step = kWarp / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
+  return value;
+}
+
 __device__ inline float warp_max(float value) {
   for (int step = kWarp / 2; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, step));
   return value;

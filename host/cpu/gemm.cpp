@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// The product is cut into one part a thread, each a call of its own to BLAS: by rows or columns of C
+// where these are many, else along k, with the parts' results added in order. Left to itself, a BLAS
+// with its own threads would compete with ours for the cores.
+#include "kernels/gemm.hpp"
+
+#include "host/cpu/parallel.hpp"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+extern "C" {
+// OpenBLAS's own; null in any other BLAS.
+[[gnu::weak]] int openblas_get_parallel(void);
+[[gnu::weak]] int openblas_get_num_threads(void);
+[[gnu::weak]] void openblas_set_num_threads(int);
+}
+
+namespace dgm::kernels {
+
+namespace {
+
+constexpr double kGrainFlops = 2e6;  // of a part: below, a second thread costs more than it brings
+
+/// Makes an OpenBLAS built on plain threads run each call in the thread that makes it. (One built on
+/// OpenMP does so by itself within a parallel region.)
+class SerialBlas {
+ public:
+  SerialBlas() {
+    constexpr int kPlainThreads = 1;
+    if (openblas_get_parallel == nullptr || openblas_get_parallel() != kPlainThreads) return;
+    before_ = openblas_get_num_threads();
+    if (before_ > 1) openblas_set_num_threads(1);
+  }
+  ~SerialBlas() {
+    if (before_ > 1) openblas_set_num_threads(before_);
+  }
+  SerialBlas(const SerialBlas&) = delete;
+  SerialBlas& operator=(const SerialBlas&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+// The part of C in the given rows and columns, summed over a range of k, into c with leading dimension ldc.
+void part(const Gemm& args, Range rows, Range cols, Range terms, float beta, float* c, int64_t ldc) {
+  const int64_t lda = args.transpose_a ? args.m : args.k;
+  const int64_t ldb = args.transpose_b ? args.k : args.n;
+  const float* const a = args.a + (args.transpose_a ? terms.begin * lda + rows.begin : rows.begin * lda + terms.begin);
+  const float* const b = args.b + (args.transpose_b ? cols.begin * ldb + terms.begin : terms.begin * ldb + cols.begin);
+  cblas_sgemm(CblasRowMajor, args.transpose_a ? CblasTrans : CblasNoTrans, args.transpose_b ? CblasTrans : CblasNoTrans,
+              static_cast<int>(rows.end - rows.begin), static_cast<int>(cols.end - cols.begin),
+              static_cast<int>(terms.end - terms.begin), args.alpha, a, static_cast<int>(lda), b, static_cast<int>(ldb),
+              beta, c, static_cast<int>(ldc));
+}
+
+}  // namespace
+
+void run_cpu(const Gemm& args) {
+  const auto [m, n, k] = std::array{args.m, args.n, args.k};
+  if (m == 0 || n == 0) return;
+  if (k == 0) {
+    for (int64_t i = 0; i < m * n; ++i) args.c[i] = args.beta == 0 ? 0 : args.beta * args.c[i];
+    return;
+  }
+  const double flops = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  const auto parts = static_cast<int64_t>(std::clamp(flops / kGrainFlops, 1.0, static_cast<double>(cpu_threads())));
+  const Range all_rows = {0, m};
+  const Range all_cols = {0, n};
+  const Range all_terms = {0, k};
+  const SerialBlas serial;
+  if (parts == 1) {
+    part(args, all_rows, all_cols, all_terms, args.beta, args.c, n);
+    return;
+  }
+  // Parts narrower than a register tile of the BLAS would waste it.
+  constexpr int64_t kTile = 64;
+  if (m >= parts * kTile && (m >= n || n < parts * kTile)) {
+    cpu::parallel_ranges(m, (m + parts - 1) / parts, 16, [&](int64_t begin, int64_t end, int) {
+      part(args, {begin, end}, all_cols, all_terms, args.beta, args.c + begin * n, n);
+    });
+  } else if (n >= parts * kTile) {
+    cpu::parallel_ranges(n, (n + parts - 1) / parts, 16, [&](int64_t begin, int64_t end, int) {
+      part(args, all_rows, {begin, end}, all_terms, args.beta, args.c + begin, n);
+    });
+  } else {
+    // A small C under a long sum: the gradient of a weight by a large batch.
+    std::vector<float> sums(static_cast<std::size_t>((parts - 1) * m * n), 0.0f);
+    cpu::parallel_ranges(k, (k + parts - 1) / parts, [&](int64_t begin, int64_t end, int t) {
+      if (t == 0) {
+        part(args, all_rows, all_cols, {begin, end}, args.beta, args.c, n);
+      } else {
+        part(args, all_rows, all_cols, {begin, end}, 0.0f, sums.data() + (t - 1) * m * n, n);
+      }
+    });
+    for (int64_t p = 0; p + 1 < parts; ++p) {
+      for (int64_t i = 0; i < m * n; ++i) args.c[i] += sums[static_cast<std::size_t>(p * m * n + i)];
+    }
+  }
+}
+
+}  // namespace dgm::kernels
