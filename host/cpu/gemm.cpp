@@ -9,7 +9,6 @@
 #include <cblas.h>
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
 extern "C" {
@@ -65,7 +64,9 @@ void part(const Gemm& args, Range rows, Range cols, Range terms, float beta, flo
 }  // namespace
 
 void run_cpu(const Gemm& args) {
-  const auto [m, n, k] = std::array{args.m, args.n, args.k};
+  const int64_t m = args.m;
+  const int64_t n = args.n;
+  const int64_t k = args.k;
   if (m == 0 || n == 0) return;
   if (k == 0) {
     for (int64_t i = 0; i < m * n; ++i) args.c[i] = args.beta == 0 ? 0 : args.beta * args.c[i];
