@@ -23,6 +23,7 @@ Parameter& Parameters::add(std::string name, const Tensor<float>& initial) {
                      empty() ? "" : stream().device().name(), "; all parameters must be on one stream");
   Parameter parameter = {name, initial.clone(), Tensor<float>::zeros(initial.shape(), initial.stream())};
   flat_.clear();
+  stream_ = initial.stream();
   index_.emplace(std::move(name), parameters_.size());
   return parameters_.emplace_back(std::move(parameter));
 }
@@ -49,7 +50,7 @@ int64_t Parameters::count() const {
 
 const Stream& Parameters::stream() const {
   check<ArgumentError>(!empty(), "Parameters: there are none yet; add() one first");
-  return parameters_.front().value.stream();
+  return *stream_;
 }
 
 void Parameters::zero_grad() {
@@ -68,25 +69,39 @@ Tensor<float> Parameters::flat_grad() {
   return flat_[1];
 }
 
-void Parameters::flatten() {
-  if (!flat_.empty()) return;
+int64_t Parameters::padded_count() const {
   int64_t total = 0;
   for (const Parameter& parameter : parameters_) total += padded(parameter.value.size());
-  std::vector<Tensor<float>> flat(2, Tensor<float>::zeros({total}, stream()));
-  flat[1] = Tensor<float>::zeros({total}, stream());
+  return total;
+}
+
+std::vector<Tensor<float>> Parameters::split(const Tensor<float>& flat) const {
+  check<ShapeError>(flat.shape() == Shape{padded_count()}, "Parameters::split: flat has shape ", flat.shape().str(),
+                    "; (", padded_count(), ",) is needed");
+  std::vector<Tensor<float>> parts;
   int64_t begin = 0;
-  for (Parameter& parameter : parameters_) {
-    const int64_t end = begin + parameter.value.size();
-    const auto move_into = [&](const Tensor<float>& all, Tensor<float>& one) {
-      Tensor<float> slice = all.rows(begin, end).reshape(one.shape());
-      slice.copy_from(one);
-      one = std::move(slice);
-    };
-    move_into(flat[0], parameter.value);
-    move_into(flat[1], parameter.grad);
-    begin = padded(end);
+  for (const Parameter& parameter : parameters_) {
+    const int64_t size = parameter.value.size();
+    parts.push_back(flat.rows(begin, begin + size).reshape(parameter.value.shape()));
+    begin += padded(size);
   }
-  flat_ = std::move(flat);
+  return parts;
+}
+
+void Parameters::flatten() {
+  if (!flat_.empty()) return;
+  const auto gather = [&](Tensor<float> Parameter::*member) {
+    const auto flat = Tensor<float>::zeros({padded_count()}, stream());
+    std::vector<Tensor<float>> parts = split(flat);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      Tensor<float>& one = parameters_[i].*member;
+      parts[i].copy_from(one);
+      one = parts[i];
+    }
+    return flat;
+  };
+  const Tensor<float> value = gather(&Parameter::value);
+  flat_ = {value, gather(&Parameter::grad)};
 }
 
 std::map<std::string, Tensor<float>> Parameters::copy_values() const {

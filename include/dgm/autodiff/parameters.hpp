@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -56,6 +57,9 @@ class Parameters {
   Tensor<float> flat_value();
   /// All gradients in the same layout.
   Tensor<float> flat_grad();
+  /// An array in the layout of flat_value() as one tensor a parameter, in their order and of their
+  /// shapes, sharing its storage. Throws ShapeError if it has not that layout's size.
+  std::vector<Tensor<float>> split(const Tensor<float>& flat) const;
 
   /// Copies of the values by name.
   std::map<std::string, Tensor<float>> copy_values() const;
@@ -65,8 +69,10 @@ class Parameters {
 
  private:
   void flatten();
+  int64_t padded_count() const;
   std::deque<Parameter> parameters_;  // a deque, so that references survive add()
   std::unordered_map<std::string, std::size_t> index_;
+  std::optional<Stream> stream_;     // kept here: a tensor's reference to its stream ends with its buffer
   std::vector<Tensor<float>> flat_;  // value and gradient; empty until flattened
 };
 
