@@ -3,6 +3,7 @@
 #include <dgm/ops/affine.hpp>
 
 #include "bench/support/ceilings.hpp"
+#include "bench/support/device.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -12,10 +13,10 @@ using dgm::Tensor;
 
 struct Case {
   explicit Case(const benchmark::State& state)
-      : x(Tensor<float>::full({state.range(0), state.range(1)}, 0.5f, dgm::Device::cpu())),
-        w(Tensor<float>::full({state.range(2), state.range(1)}, 0.25f, dgm::Device::cpu())),
-        b(Tensor<float>::full({state.range(2)}, 1.0f, dgm::Device::cpu())),
-        g(Tensor<float>::full({state.range(0), state.range(2)}, 0.125f, dgm::Device::cpu())) {}
+      : x(Tensor<float>::full({state.range(0), state.range(1)}, 0.5f, dgm::bench::device())),
+        w(Tensor<float>::full({state.range(2), state.range(1)}, 0.25f, dgm::bench::device())),
+        b(Tensor<float>::full({state.range(2)}, 1.0f, dgm::bench::device())),
+        g(Tensor<float>::full({state.range(0), state.range(2)}, 0.125f, dgm::bench::device())) {}
   Tensor<float> x, w, b, g;
 };
 
@@ -24,25 +25,25 @@ void report(benchmark::State& state, double products) {
                        static_cast<double>(state.range(2)) * static_cast<double>(state.iterations());
   state.counters["GFLOP/s"] = benchmark::Counter(flops / 1e9, benchmark::Counter::kIsRate);
   state.counters["share_of_fma"] =
-      benchmark::Counter(flops / dgm::bench::cpu_ceilings().fma_flops_per_second, benchmark::Counter::kIsRate);
+      benchmark::Counter(flops / dgm::bench::ceilings().fma_flops_per_second, benchmark::Counter::kIsRate);
 }
 
 void affine_forward(benchmark::State& state) {
   const Case c(state);
-  for (auto _ : state) benchmark::DoNotOptimize(dgm::affine(c.x, c.w, c.b).value().data());
+  dgm::bench::repeat(state, [&] { benchmark::DoNotOptimize(dgm::affine(c.x, c.w, c.b).value().data()); });
   report(state, 1);
 }
 
 void affine_forward_and_gradients(benchmark::State& state) {
   const Case c(state);
-  for (auto _ : state) {
+  dgm::bench::repeat(state, [&] {
     dgm::Tape tape;
     const dgm::Variable x = tape.watch(c.x);
     const dgm::Variable w = tape.watch(c.w);
     const dgm::Variable b = tape.watch(c.b);
     tape.backward(dgm::affine(x, w, b), c.g);
     benchmark::DoNotOptimize(tape.grad(w).data());
-  }
+  });
   report(state, 3);
 }
 

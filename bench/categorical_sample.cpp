@@ -3,19 +3,20 @@
 #include <dgm/ops/categorical_sample.hpp>
 
 #include "bench/support/ceilings.hpp"
+#include "bench/support/device.hpp"
 
 #include <benchmark/benchmark.h>
 
 namespace {
 
 void categorical_sample(benchmark::State& state) {
-  const auto device = dgm::Device::cpu();
+  const auto device = dgm::bench::device();
   const auto logits = dgm::Tensor<float>::zeros({state.range(0), state.range(1)}, device);
   const dgm::Draws draws(1, device);
-  for (auto _ : state) benchmark::DoNotOptimize(dgm::categorical_sample(logits, draws).data());
+  dgm::bench::repeat(state, [&] { benchmark::DoNotOptimize(dgm::categorical_sample(logits, draws).data()); });
   const double terms = static_cast<double>(logits.size()) * static_cast<double>(state.iterations());
   state.counters["share_of_exp"] =
-      benchmark::Counter(terms / dgm::bench::cpu_ceilings().exp_per_second, benchmark::Counter::kIsRate);
+      benchmark::Counter(terms / dgm::bench::ceilings().exp_per_second, benchmark::Counter::kIsRate);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <dgm/ops/log_sum_exp.hpp>
 
 #include "bench/support/ceilings.hpp"
+#include "bench/support/device.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -11,16 +12,16 @@ namespace {
 using dgm::Tensor;
 
 Tensor<float> rows(benchmark::State& state) {
-  return Tensor<float>::full({state.range(0), state.range(1)}, -1.0f, dgm::Device::cpu());
+  return Tensor<float>::full({state.range(0), state.range(1)}, -1.0f, dgm::bench::device());
 }
 
 void log_sum_exp_forward(benchmark::State& state) {
   const auto x = rows(state);
-  for (auto _ : state) benchmark::DoNotOptimize(dgm::log_sum_exp(x).value().data());
+  dgm::bench::repeat(state, [&] { benchmark::DoNotOptimize(dgm::log_sum_exp(x).value().data()); });
   const double bytes = 4.0 * static_cast<double>(x.size()) * static_cast<double>(state.iterations());
   state.counters["GB/s"] = benchmark::Counter(bytes / 1e9, benchmark::Counter::kIsRate);
   state.counters["share_of_read"] =
-      benchmark::Counter(bytes / dgm::bench::cpu_ceilings().read_bytes_per_second, benchmark::Counter::kIsRate);
+      benchmark::Counter(bytes / dgm::bench::ceilings().read_bytes_per_second, benchmark::Counter::kIsRate);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <dgm/ops/reductions.hpp>
 
 #include "bench/support/ceilings.hpp"
+#include "bench/support/device.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -14,19 +15,19 @@ void report(benchmark::State& state, double bytes) {
   bytes *= static_cast<double>(state.iterations());
   state.counters["GB/s"] = benchmark::Counter(bytes / 1e9, benchmark::Counter::kIsRate);
   state.counters["share_of_read"] =
-      benchmark::Counter(bytes / dgm::bench::cpu_ceilings().read_bytes_per_second, benchmark::Counter::kIsRate);
+      benchmark::Counter(bytes / dgm::bench::ceilings().read_bytes_per_second, benchmark::Counter::kIsRate);
 }
 
 void sum_over_axis(benchmark::State& state) {
-  const auto x = Tensor<float>::full({state.range(0), state.range(1)}, -1.0f, dgm::Device::cpu());
+  const auto x = Tensor<float>::full({state.range(0), state.range(1)}, -1.0f, dgm::bench::device());
   const auto axis = static_cast<int>(state.range(2));
-  for (auto _ : state) benchmark::DoNotOptimize(dgm::sum(x, axis).value().data());
+  dgm::bench::repeat(state, [&] { benchmark::DoNotOptimize(dgm::sum(x, axis).value().data()); });
   report(state, 4.0 * static_cast<double>(x.size()));
 }
 
 void sum_of_all(benchmark::State& state) {
-  const auto x = Tensor<float>::full({state.range(0)}, -1.0f, dgm::Device::cpu());
-  for (auto _ : state) benchmark::DoNotOptimize(dgm::sum(x).value().data());
+  const auto x = Tensor<float>::full({state.range(0)}, -1.0f, dgm::bench::device());
+  dgm::bench::repeat(state, [&] { benchmark::DoNotOptimize(dgm::sum(x).value().data()); });
   report(state, 4.0 * static_cast<double>(x.size()));
 }
 
