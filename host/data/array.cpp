@@ -128,13 +128,13 @@ class NpyHeaderParser {
   std::size_t at_ = 0;
 };
 
-float half_to_float(std::uint16_t bits) {
+double half_to_double(std::uint16_t bits) {
   const int exponent = bits >> 10 & 31;
   const int fraction = bits & 1023;
-  const float sign = bits >> 15 ? -1.f : 1.f;
+  const double sign = bits >> 15 ? -1.0 : 1.0;
   if (exponent == 31) return fraction ? std::nanf("") : sign * INFINITY;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(fraction), -24);
-  return sign * std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  if (exponent == 0) return sign * std::ldexp(static_cast<double>(fraction), -24);
+  return sign * std::ldexp(static_cast<double>(fraction + 1024), exponent - 25);
 }
 
 template <class T>
@@ -148,18 +148,18 @@ T load(const char* from, bool swap) {
 }
 
 template <class T>
-void convert(std::string_view bytes, bool swap, std::vector<float>& out) {
+void convert(std::string_view bytes, bool swap, std::vector<double>& out) {
   for (std::size_t i = 0; i < out.size(); ++i) {
     const T value = load<T>(bytes.data() + i * sizeof(T), swap);
-    out[i] = static_cast<float>(value);
+    out[i] = static_cast<double>(value);
   }
 }
 
-void convert_half(std::string_view bytes, bool swap, std::vector<float>& out) {
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = half_to_float(load<std::uint16_t>(bytes.data() + i * 2, swap));
+void convert_half(std::string_view bytes, bool swap, std::vector<double>& out) {
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = half_to_double(load<std::uint16_t>(bytes.data() + i * 2, swap));
 }
 
-using Convert = void (*)(std::string_view, bool, std::vector<float>&);
+using Convert = void (*)(std::string_view, bool, std::vector<double>&);
 struct ElementType {
   std::string_view code;  // numpy's kind and size
   std::size_t bytes;
@@ -187,7 +187,7 @@ Array decode(std::string_view bytes, const ElementType& type, bool swap, std::ve
                    fits ? text(needed) : "too many", " bytes of data but ", bytes.size(), " are there");
   check<FileError>(bytes.size() == needed, name, ": has ", bytes.size() - needed, " bytes after its array of shape ",
                    shape_text(shape));
-  Array array{std::move(shape), std::vector<float>(static_cast<std::size_t>(count))};
+  Array array{std::move(shape), std::vector<double>(static_cast<std::size_t>(count))};
   type.convert(bytes, swap, array.values);
   return array;
 }
@@ -201,10 +201,10 @@ void to_row_major(Array& array) {
     stride[a] = size;
     size *= static_cast<std::size_t>(array.shape[a]);
   }
-  std::vector<float> ordered(array.values.size());
+  std::vector<double> ordered(array.values.size());
   std::vector<std::int64_t> index(axes, 0);
   std::size_t from = 0;
-  for (float& value : ordered) {
+  for (double& value : ordered) {
     value = array.values[from];
     for (std::size_t a = axes; a-- > 0;) {
       from += stride[a];

@@ -25,11 +25,11 @@ std::string_view trim(std::string_view s) {
 
 struct Field {
   enum Kind { finite, not_finite, missing, word } kind;
-  float value;
+  double value;
 };
 
 Field parse_field(std::string_view s) {
-  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   s = trim(s);
   for (const std::string_view none : {"", "NA", "N/A", "null", "?"}) {
     if (s == none) return {Field::missing, kNaN};
@@ -52,8 +52,7 @@ Field parse_field(std::string_view s) {
     value = static_cast<double>(wide);
   }
   if (result.ec != std::errc() || result.ptr != end) return {Field::word, kNaN};
-  const float narrow = static_cast<float>(value);
-  return {std::isfinite(narrow) ? Field::finite : Field::not_finite, narrow};
+  return {std::isfinite(value) ? Field::finite : Field::not_finite, value};
 }
 
 /// Part of a file for a message: short, and nothing that would upset a terminal.
@@ -296,7 +295,7 @@ Table parse_text(std::string_view bytes, const std::string& path, const TableOpt
           case Field::missing:
             throw FileError(text(where, ": the value is missing (", shown, ")"));
           default:
-            throw FileError(text(where, ": ", shown, " is not a finite 32-bit float"));
+            throw FileError(text(where, ": ", shown, " is not finite"));
         }
       }
       table.values.push_back(field.value);
@@ -321,7 +320,7 @@ Table from_array(Array array, const std::string& path, const TableOptions& optio
   table.values = std::move(array.values);
   const std::vector<std::size_t> chosen = choose_columns(options, {}, table.cols, path);
   if (!options.columns.empty()) {
-    std::vector<float> kept;
+    std::vector<double> kept;
     for (std::size_t r = 0; r < table.rows; ++r) {
       for (const std::size_t c : chosen) kept.push_back(table.at(r, c));
     }
@@ -330,16 +329,16 @@ Table from_array(Array array, const std::string& path, const TableOptions& optio
   }
   for (std::size_t i = 0; !options.allow_non_finite && i < table.values.size(); ++i) {
     check<FileError>(std::isfinite(table.values[i]), path, ": row ", i / table.cols + 1, ", column ",
-                     chosen[i % table.cols] + 1, ": ", table.values[i], " is not a finite 32-bit float");
+                     chosen[i % table.cols] + 1, ": ", table.values[i], " is not finite");
   }
   return table;
 }
 
 }  // namespace
 
-std::vector<float> Table::column(std::size_t col) const {
+std::vector<double> Table::column(std::size_t col) const {
   check<ArgumentError>(col < cols, "Table::column: column ", col, " of a table with ", cols, " columns");
-  std::vector<float> out(rows);
+  std::vector<double> out(rows);
   for (std::size_t r = 0; r < rows; ++r) out[r] = at(r, col);
   return out;
 }

@@ -20,7 +20,7 @@ namespace {
 using test::message_of;
 using test::put;
 using ::testing::ExitedWithCode;
-using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
 using Names = std::vector<std::string>;
 
 class ReadTable : public ::testing::Test {
@@ -104,9 +104,9 @@ TEST_F(ReadTable, ReadsCommasWithAHeader) {
   const Table table = read("x,y\n1,2\n-3.5,4e2\n");
   EXPECT_EQ(table.rows, 2u);
   EXPECT_EQ(table.cols, 2u);
-  EXPECT_EQ(table.values, (Floats{1, 2, -3.5f, 400}));
+  EXPECT_EQ(table.values, (Doubles{1, 2, -3.5, 400}));
   EXPECT_EQ(table.names, (Names{"x", "y"}));
-  EXPECT_EQ(table.column(1), (Floats{2, 400}));
+  EXPECT_EQ(table.column(1), (Doubles{2, 400}));
   EXPECT_EQ(table.row(1)[0], -3.5f);
 }
 
@@ -119,7 +119,7 @@ TEST_F(ReadTable, ReadsEveryDelimiterWithAndWithoutHeader) {
                                    d + "5" + d + "6" + (last ? end : "");
           const Table table = read(text);
           EXPECT_EQ(table.rows, 2u) << text;
-          EXPECT_EQ(table.values, (Floats{1, 2, 3, 4, 5, 6})) << text;
+          EXPECT_EQ(table.values, (Doubles{1, 2, 3, 4, 5, 6})) << text;
           EXPECT_EQ(table.names, named ? (Names{"a", "b", "c"}) : Names{}) << text;
         }
       }
@@ -128,13 +128,13 @@ TEST_F(ReadTable, ReadsEveryDelimiterWithAndWithoutHeader) {
 }
 
 TEST_F(ReadTable, SkipsBlankLinesCommentsIndentationAndAByteOrderMark) {
-  EXPECT_EQ(read("\xEF\xBB\xBF# made by hand\n\n  1 2\n   \n# more\n  3 4  \n\n\n").values, (Floats{1, 2, 3, 4}));
+  EXPECT_EQ(read("\xEF\xBB\xBF# made by hand\n\n  1 2\n   \n# more\n  3 4  \n\n\n").values, (Doubles{1, 2, 3, 4}));
 }
 
 TEST_F(ReadTable, ReadsQuotedFieldsWithDelimitersQuotesAndLineEndsInside) {
   const Table table = read("\"a, b\",\"say \"\"hi\"\"\",\"two\nlines\"\n\"1\", \"2\" ,3\n4,5,\"6\"\r\n");
   EXPECT_EQ(table.names, (Names{"a, b", "say \"hi\"", "two\nlines"}));
-  EXPECT_EQ(table.values, (Floats{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(table.values, (Doubles{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(read("\"a b\" \"c\"\n\"1\"   2\n").names, (Names{"a b", "c"}));
   EXPECT_EQ(read("a\tb c\n1\t2\n").names, (Names{"a", "b c"}));
 }
@@ -142,12 +142,12 @@ TEST_F(ReadTable, ReadsQuotedFieldsWithDelimitersQuotesAndLineEndsInside) {
 TEST_F(ReadTable, ReadsOneNumber) {
   const Table table = read("42");
   EXPECT_EQ(table.rows, 1u);
-  EXPECT_EQ(table.values, (Floats{42}));
+  EXPECT_EQ(table.values, (Doubles{42}));
 }
 
 TEST_F(ReadTable, ReadsNumbersInEveryNotation) {
-  EXPECT_EQ(read("+1,-2,.5,5.,1E3,1e-2,+.25,00012\n").values, (Floats{1, -2, .5f, 5, 1000, .01f, .25f, 12}));
-  EXPECT_EQ(read("1e-400,-1e-5000,16777216,0.1\n").values, (Floats{0, -0.f, 16777216, .1f}));
+  EXPECT_EQ(read("+1,-2,.5,5.,1E3,1e-2,+.25,00012\n").values, (Doubles{1, -2, .5, 5, 1000, .01, .25, 12}));
+  EXPECT_EQ(read("1e-400,-1e-5000,16777216,0.1\n").values, (Doubles{0, -0., 16777216, .1}));
 }
 
 TEST_F(ReadTable, NamesFileAndLineOfARaggedLine) {
@@ -178,10 +178,10 @@ TEST_F(ReadTable, RefusesAFirstLineOfWordsAndNumbers) {
 }
 
 TEST_F(ReadTable, RefusesValuesThatAreNotFiniteUnlessAllowed) {
-  EXPECT_EQ(refusal("1,2\n3,nan\n"), "points.csv: line 2, column 2: 'nan' is not a finite 32-bit float");
-  EXPECT_EQ(refusal("1,2\n-inf,4\n"), "points.csv: line 2, column 1: '-inf' is not a finite 32-bit float");
-  EXPECT_EQ(refusal("a\n1e39\n"), "points.csv: line 2, column 1 (a): '1e39' is not a finite 32-bit float");
-  EXPECT_EQ(refusal("a\n1e5000\n"), "points.csv: line 2, column 1 (a): '1e5000' is not a finite 32-bit float");
+  EXPECT_EQ(refusal("1,2\n3,nan\n"), "points.csv: line 2, column 2: 'nan' is not finite");
+  EXPECT_EQ(refusal("1,2\n-inf,4\n"), "points.csv: line 2, column 1: '-inf' is not finite");
+  EXPECT_EQ(refusal("a\n1e309\n"), "points.csv: line 2, column 1 (a): '1e309' is not finite");
+  EXPECT_EQ(refusal("a\n1e5000\n"), "points.csv: line 2, column 1 (a): '1e5000' is not finite");
   EXPECT_EQ(refusal("1,2\n3,\n"), "points.csv: line 2, column 2: the value is missing ('')");
   EXPECT_EQ(refusal("1,NA\n3,4\n"), "points.csv: line 1, column 2: the value is missing ('NA')");
   TableOptions options;
@@ -230,14 +230,14 @@ TEST_F(ReadTable, KeepsTheColumnsAskedFor) {
   TableOptions options;
   options.columns = {"y", "1"};
   const Table table = read("x,y,z\n1,2,red\n3,4,blue\n", options);
-  EXPECT_EQ(table.values, (Floats{2, 1, 4, 3}));
+  EXPECT_EQ(table.values, (Doubles{2, 1, 4, 3}));
   EXPECT_EQ(table.names, (Names{"y", "x"}));
   options.columns = {"2", "1"};
-  EXPECT_EQ(read("5.1,3.5,setosa\n4.9,3.0,setosa\n", options).values, (Floats{3.5f, 5.1f, 3, 4.9f}));
+  EXPECT_EQ(read("5.1,3.5,setosa\n4.9,3.0,setosa\n", options).values, (Doubles{3.5, 5.1, 3, 4.9}));
   EXPECT_EQ(read(npy(header("<f4", "(2, 3)"), bytes_of<float>({1, 2, 3, 4, 5, 6})), options).values,
-            (Floats{2, 1, 5, 4}));
+            (Doubles{2, 1, 5, 4}));
   options.columns = {"2019"};
-  EXPECT_EQ(read("place,2019\nx,7\n", options).values, (Floats{7}));
+  EXPECT_EQ(read("place,2019\nx,7\n", options).values, (Doubles{7}));
   for (const std::string wrong : {"w", "0", "4", ""}) {
     options.columns = {wrong};
     const std::string path = put(dir_ / "p", "x,y,z\n1,2,3\n");
@@ -248,10 +248,10 @@ TEST_F(ReadTable, KeepsTheColumnsAskedFor) {
 
 TEST_F(ReadTable, ReadsGzipByItsBytes) {
   const std::string text = "x,y\n1,2\n3,4\n";
-  EXPECT_EQ(read(gzip(text)).values, (Floats{1, 2, 3, 4}));
-  EXPECT_EQ(read(gzip("x,y\n1,2\n") + gzip("3,4\n")).values, (Floats{1, 2, 3, 4})) << "two members";
-  EXPECT_EQ(read(gzip(text) + std::string(100, '\0')).values, (Floats{1, 2, 3, 4})) << "padded";
-  EXPECT_EQ(read(gzip(npy(header("<f4", "(2,)"), bytes_of<float>({1, 2})))).values, (Floats{1, 2}));
+  EXPECT_EQ(read(gzip(text)).values, (Doubles{1, 2, 3, 4}));
+  EXPECT_EQ(read(gzip("x,y\n1,2\n") + gzip("3,4\n")).values, (Doubles{1, 2, 3, 4})) << "two members";
+  EXPECT_EQ(read(gzip(text) + std::string(100, '\0')).values, (Doubles{1, 2, 3, 4})) << "padded";
+  EXPECT_EQ(read(gzip(npy(header("<f4", "(2,)"), bytes_of<float>({1, 2})))).values, (Doubles{1, 2}));
   std::string large;
   for (int i = 0; i < 100000; ++i) large += "0.000000,1.000000\n";  // far larger than its compressed size
   EXPECT_EQ(read(gzip(large)).rows, 100000u);
@@ -269,7 +269,7 @@ TEST_F(ReadTable, RefusesDamagedGzip) {
 
 template <class T>
 void expect_npy(const std::string& path, const std::string& code, const std::vector<T>& values) {
-  const Floats want(values.begin(), values.end());
+  const Doubles want(values.begin(), values.end());
   const std::string data = bytes_of(values);
   for (const int version : {1, 2, 3}) {
     put(path, npy(header("<" + code, "(2, 2)"), data, version));
@@ -281,7 +281,7 @@ void expect_npy(const std::string& path, const std::string& code, const std::vec
 
 TEST_F(ReadTable, ReadsEveryNpyTypeInBothByteOrdersAndAllVersions) {
   const std::string path = dir_ / "a.npy";
-  expect_npy<float>(path, "f4", {1, -2.5f, 3e30f, 0});
+  expect_npy<float>(path, "f4", {1, -2.5, 3e30, 0});
   expect_npy<double>(path, "f8", {1, -2.5, 0.1, 1e-300});
   expect_npy<std::int8_t>(path, "i1", {1, -128, 127, 0});
   expect_npy<std::int16_t>(path, "i2", {1, -32768, 32767, 0});
@@ -292,10 +292,10 @@ TEST_F(ReadTable, ReadsEveryNpyTypeInBothByteOrdersAndAllVersions) {
   expect_npy<std::uint32_t>(path, "u4", {1, 4294967295u, 7, 0});
   expect_npy<std::uint64_t>(path, "u8", {1, UINT64_MAX, 7, 0});
   put(path, npy(header("|b1", "(3,)"), std::string("\1\0\1", 3)));
-  EXPECT_EQ(read_table(path).values, (Floats{1, 0, 1}));
+  EXPECT_EQ(read_table(path).values, (Doubles{1, 0, 1}));
   // Half: 1, -2, largest, smallest subnormal, largest subnormal.
   put(path, npy(header("<f2", "(5,)"), bytes_of<std::uint16_t>({0x3C00, 0xC000, 0x7BFF, 0x0001, 0x03FF})));
-  EXPECT_EQ(read_table(path).values, (Floats{1, -2, 65504, 0x1p-24f, 0x1.ff8p-15f}));
+  EXPECT_EQ(read_table(path).values, (Doubles{1, -2, 65504, 0x1p-24, 0x1.ff8p-15}));
 }
 
 TEST_F(ReadTable, ReadsNpyShapesInCAndFortranOrder) {
@@ -303,12 +303,12 @@ TEST_F(ReadTable, ReadsNpyShapesInCAndFortranOrder) {
   const Table vector = read(npy(header("<f4", "(6,)"), data));
   EXPECT_EQ(vector.rows, 6u);
   EXPECT_EQ(vector.cols, 1u);
-  EXPECT_EQ(read(npy(header("<f4", "(2, 3)"), data)).values, (Floats{0, 1, 2, 3, 4, 5}));
-  EXPECT_EQ(read(npy(header("<f4", "(2, 3)", "True"), data)).values, (Floats{0, 2, 4, 1, 3, 5}));
+  EXPECT_EQ(read(npy(header("<f4", "(2, 3)"), data)).values, (Doubles{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(read(npy(header("<f4", "(2, 3)", "True"), data)).values, (Doubles{0, 2, 4, 1, 3, 5}));
   const Table cube = read(npy(header("<f4", "(1, 2, 3)", "True"), data));
   EXPECT_EQ(cube.rows, 1u);
-  EXPECT_EQ(cube.values, (Floats{0, 2, 4, 1, 3, 5}));
-  EXPECT_EQ(read(npy(header("<f4", "(3, 1, 2)", "True"), data)).values, (Floats{0, 3, 1, 4, 2, 5}));
+  EXPECT_EQ(cube.values, (Doubles{0, 2, 4, 1, 3, 5}));
+  EXPECT_EQ(read(npy(header("<f4", "(3, 1, 2)", "True"), data)).values, (Doubles{0, 3, 1, 4, 2, 5}));
   EXPECT_EQ(read(npy("{\"shape\": (2L, 3L), \"fortran_order\":False,\"descr\":\"<f4\"}", data)).rows, 2u);
 }
 
@@ -329,7 +329,7 @@ TEST_F(ReadTable, SaysWhatIsWrongWithAnNpyFile) {
   EXPECT_EQ(refusal(npy(header("<f4", "(6,)"), data, 4)), "points.csv: has .npy version 4; 1, 2 or 3 is needed");
   EXPECT_EQ(refusal("\x93NUMPY\x01"), "points.csv: is truncated in its .npy header");
   EXPECT_EQ(refusal(npy(header("<f4", "(2, 3)"), bytes_of<float>({0, 1, 2, 3, NAN, 5}))),
-            "points.csv: row 2, column 2: nan is not a finite 32-bit float");
+            "points.csv: row 2, column 2: nan is not finite");
 }
 
 TEST_F(ReadTable, ReadsIdxWithItsShape) {
@@ -337,10 +337,10 @@ TEST_F(ReadTable, ReadsIdxWithItsShape) {
   put(dir_ / "images", gzip(magic + std::string("\1\2\3\xFF\5\6", 6)));
   const Array images = read_array(dir_ / "images");
   EXPECT_EQ(images.shape, (std::vector<std::int64_t>{2, 1, 3}));
-  EXPECT_EQ(images.values, (Floats{1, 2, 3, 255, 5, 6}));
+  EXPECT_EQ(images.values, (Doubles{1, 2, 3, 255, 5, 6}));
   EXPECT_EQ(read_table(dir_ / "images").cols, 3u);
   const std::string floats("\0\0\x0D\1\0\0\0\2", 8);
-  EXPECT_EQ(read(floats + reversed(bytes_of<float>({1.5f, -2}), 4)).values, (Floats{1.5f, -2}));
+  EXPECT_EQ(read(floats + reversed(bytes_of<float>({1.5, -2}), 4)).values, (Doubles{1.5, -2}));
   EXPECT_EQ(refusal(magic + "12345"),
             "points.csv: is truncated: shape (2, 1, 3) needs 6 bytes of data but 5 are there");
   EXPECT_EQ(refusal(std::string("\0\0\x0A\1\0\0\0\2", 8)), "points.csv: has unknown idx element type 10");
@@ -352,7 +352,7 @@ TEST_F(ReadTable, ReadsNpzStoredAndDeflated) {
     const auto arrays = read_npz(put(dir_ / "a.npz", zip("x.npy", content, deflated)));
     ASSERT_EQ(arrays.count("x"), 1u);
     EXPECT_EQ(arrays.at("x").shape, (std::vector<std::int64_t>{2, 2}));
-    EXPECT_EQ(read_table(dir_ / "a.npz").values, (Floats{1, 2, 3, 4}));
+    EXPECT_EQ(read_table(dir_ / "a.npz").values, (Doubles{1, 2, 3, 4}));
   }
   std::string wrong = zip("x.npy", content, false);
   wrong[30 + 5 + 4 + content.size() - 1] ^= 1;
@@ -385,12 +385,12 @@ TEST_F(ReadTable, SurvivesEveryTruncationAndFlippedByte) {
 
 TEST(WriteCsv, ReadsBackEveryBit) {
   const test::TempDir dir;
-  Table table{3, 2, {0.1f, -0.f, 3.4028235e38f, 1e-45f, 16777216, 1.f / 3}, {"a, \"b\"", "c"}};
+  Table table{3, 2, {0.1, -0.0, 1.7976931348623157e308, 5e-324, 9007199254740991.0, 1.0 / 3}, {"a, \"b\"", "c"}};
   write_csv(dir / "t.csv", table);
   const Table back = read_table(dir / "t.csv");
   EXPECT_EQ(back.names, table.names);
   ASSERT_EQ(back.values.size(), table.values.size());
-  EXPECT_EQ(std::memcmp(back.values.data(), table.values.data(), 6 * sizeof(float)), 0);
+  EXPECT_EQ(std::memcmp(back.values.data(), table.values.data(), 6 * sizeof(double)), 0);
   write_csv(dir / "none.csv", Table{0, 2, {}, {"a", "b"}});
   EXPECT_EQ(test::get(dir / "none.csv"), "a,b\n");
   EXPECT_THROW(write_csv(dir / "t.csv", Table{2, 2, {1, 2, 3}, {}}), ShapeError);
@@ -400,16 +400,16 @@ TEST(WriteCsv, ReadsBackEveryBit) {
 TEST(WriteNpy, ReadsBackWithItsShape) {
   const test::TempDir dir;
   for (const std::vector<std::int64_t>& shape : std::vector<std::vector<std::int64_t>>{{6}, {2, 3}, {1, 6, 1}}) {
-    write_npy(dir / "a.npy", Floats{1, 2, 3, 4, 5, -6}, shape);
+    write_npy(dir / "a.npy", std::vector<float>{1, 2, 3, 4, 5, -6}, shape);
     EXPECT_EQ(read_array(dir / "a.npy").shape, shape);
-    EXPECT_EQ(read_array(dir / "a.npy").values, (Floats{1, 2, 3, 4, 5, -6}));
+    EXPECT_EQ(read_array(dir / "a.npy").values, (Doubles{1, 2, 3, 4, 5, -6}));
     EXPECT_EQ(test::get(dir / "a.npy").size(), 128u + 24u) << "numpy keeps data at a multiple of 64";
   }
   write_npy(dir / "i.npy", std::vector<std::int32_t>{7, -8}, {2});
-  EXPECT_EQ(read_array(dir / "i.npy").values, (Floats{7, -8}));
-  write_npy(dir / "n.npy", Floats{}, {0, 3});
+  EXPECT_EQ(read_array(dir / "i.npy").values, (Doubles{7, -8}));
+  write_npy(dir / "n.npy", std::vector<float>{}, {0, 3});
   EXPECT_EQ(read_array(dir / "n.npy").shape, (std::vector<std::int64_t>{0, 3}));
-  EXPECT_THROW(write_npy(dir / "a.npy", Floats{1, 2}, {3}), ShapeError);
+  EXPECT_THROW(write_npy(dir / "a.npy", std::vector<float>{1, 2}, {3}), ShapeError);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace dgm {
 /// A dense array of any number of axes, row-major.
 struct Array {
   std::vector<std::int64_t> shape;
-  std::vector<float> values;
+  std::vector<double> values;
 };
 
 /// Reads .npy or idx, plain or gzip, keeping the shape. Zero-sized axes and values that are not finite are accepted.

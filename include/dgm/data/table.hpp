@@ -12,19 +12,19 @@ namespace dgm {
 struct Table {
   std::size_t rows = 0;
   std::size_t cols = 0;
-  std::vector<float> values;       // row-major, rows * cols
+  std::vector<double> values;      // row-major, rows * cols
   std::vector<std::string> names;  // of the columns; empty if the file names none
 
-  float at(std::size_t row, std::size_t col) const { return values[row * cols + col]; }
-  std::span<const float> row(std::size_t index) const { return {values.data() + index * cols, cols}; }
+  double at(std::size_t row, std::size_t col) const { return values[row * cols + col]; }
+  std::span<const double> row(std::size_t index) const { return {values.data() + index * cols, cols}; }
   /// A copy of one column.
-  std::vector<float> column(std::size_t col) const;
+  std::vector<double> column(std::size_t col) const;
 };
 
 struct TableOptions {
   enum class Header { detect, present, absent };
 
-  /// NaN, infinities, numbers too large for a float, and missing values (an empty field, NA), which become NaN.
+  /// NaN, infinities, numbers too large for a double, and missing values (an empty field, NA), which become NaN.
   /// Otherwise they are refused, with line and column.
   bool allow_non_finite = false;
   /// detect: the first line is a header if it holds words only; numbers among words are refused as ambiguous.
@@ -46,14 +46,14 @@ struct TableOptions {
 ///
 /// Each also compressed with gzip.
 ///
-/// Accuracy  correctly rounded to double, then to float: integers are exact up to 2^24.
+/// Accuracy  correctly rounded to double: integers are exact up to 2^53.
 /// Throws    FileError naming file and line (or what is wrong with a header): a missing or unreadable file, a ragged
 ///           line, a field that is not a number, no rows, a truncated .npy, a value that is not finite.
 ///           ArgumentError if options.columns names a column that is not there.
 Table read_table(const std::string& path, const TableOptions& options = {});
 
 /// Writes comma-separated values with a header line if table.names is not empty. Numbers have as few digits as
-/// read back to the same float. All or nothing, as write_file().
+/// read back to the same double. All or nothing, as write_file().
 /// Throws    FileError; ShapeError if values or names do not fit rows and cols.
 void write_csv(const std::string& path, const Table& table);
 
