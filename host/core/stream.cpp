@@ -122,6 +122,11 @@ Stream::Memory Pool::memory() const {
   return memory_;
 }
 
+bool Pool::capturing() const {
+  const std::lock_guard lock(mutex_);
+  return capturing_;
+}
+
 void Pool::begin_capture() {
   const std::lock_guard lock(mutex_);
   check<ArgumentError>(!capturing_, "graph capture: the stream is already being captured");
@@ -155,6 +160,12 @@ StreamState::~StreamState() {
   if (native != nullptr) cuda::stream_destroy(device.index(), native);
 }
 
+void refuse_to_wait_in_capture(const Stream& stream) {
+  check<ArgumentError>(!stream.state().pool.capturing(),
+                       "the stream is being captured in a graph, in which nothing can be waited for or read; read "
+                       "results after launch()");
+}
+
 }  // namespace detail
 
 namespace {
@@ -179,6 +190,7 @@ Stream Stream::create(Device device) { return Stream(std::make_shared<detail::St
 Device Stream::device() const { return state_->device; }
 
 void Stream::synchronize() const {
+  detail::refuse_to_wait_in_capture(*this);
   if (state_->device.is_cuda()) cuda::stream_synchronize(state_->device.index(), state_->native);
 }
 

@@ -30,6 +30,7 @@ class Pool {
 
   using Blocks = std::multimap<std::size_t, void*>;
   void begin_capture();
+  bool capturing() const;
   /// The blocks that the captured work uses; give them back with return_blocks.
   Blocks end_capture();
   void return_blocks(Blocks blocks) noexcept;
@@ -60,5 +61,8 @@ struct StreamState {
   void* native = nullptr;
   Pool pool;
 };
+
+/// Throws ArgumentError while the stream is being captured: nothing can be waited for or read then.
+void refuse_to_wait_in_capture(const Stream& stream);
 
 }  // namespace dgm::detail

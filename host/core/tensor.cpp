@@ -2,7 +2,9 @@
 #include <dgm/core/tensor.hpp>
 
 #include "host/core/check.hpp"
+#include "host/core/dispatch.hpp"
 #include "host/core/stream_state.hpp"
+#include "kernels/accumulate.hpp"
 #include "kernels/runtime.hpp"
 
 #include <algorithm>
@@ -75,6 +77,9 @@ void copy_bytes(void* to, const Stream& to_stream, const void* from, const Strea
 
 void copy_from_host(void* to, const Stream& stream, const void* host, std::size_t bytes) {
   if (bytes == 0) return;
+  // A replay would read the host memory again, long after it is gone.
+  check<ArgumentError>(!stream.state().pool.capturing(),
+                       "copy from the host: the stream is being captured in a graph; make the tensor before");
   if (stream.device().is_cuda()) {
     cuda::copy(stream.device().index(), to, host, bytes, stream.native());
   } else {
@@ -84,6 +89,7 @@ void copy_from_host(void* to, const Stream& stream, const void* host, std::size_
 
 void copy_to_host(void* host, const void* from, const Stream& stream, std::size_t bytes) {
   if (bytes == 0) return;
+  refuse_to_wait_in_capture(stream);
   if (stream.device().is_cuda()) {
     cuda::copy(stream.device().index(), host, from, bytes, stream.native());
     stream.synchronize();
@@ -127,6 +133,11 @@ Tensor<T> Tensor<T>::zeros(Shape shape, const Stream& stream) {
 
 template <class T>
 Tensor<T> Tensor<T>::full(Shape shape, T value, const Stream& stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    Tensor result = empty(std::move(shape), stream);
+    run(stream, kernels::Fill{value, result.size(), result.data()});
+    return result;
+  }
   const std::vector<T> values(static_cast<std::size_t>(shape.size()), value);
   return from(values, std::move(shape), stream);
 }
