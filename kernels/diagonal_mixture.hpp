@@ -16,7 +16,8 @@
 namespace dgm::kernels {
 
 struct DiagonalMixture {
-  const float* logits;     // (K); normalised by softmax; -inf is a component of no weight
+  const float* logits;     // (K); normalised by softmax; -inf is a component of no weight: it adds nothing
+                           // to any sum whatever its mean and scale are, and its gradients are zero
   const float* mean;       // (K, D)
   const float* log_scale;  // (K, D)
   int64_t components;      // K >= 1
@@ -27,7 +28,7 @@ struct DiagonalMixture {
 /// w_n = 0 add nothing to it whatever x_n is.
 struct DiagonalMixtureMarginal {
   DiagonalMixture mixture;
-  const float* x;                  // (N, D)
+  const float* x;                  // (N, D); a row with a NaN has y = NaN, else one with an infinity y = -inf
   int64_t rows;                    // N
   float* y;                        // (N), null: not wanted
   const float* weights = nullptr;  // (N), null: all 1; only the total is weighted
@@ -93,7 +94,7 @@ void run_cuda(const DiagonalMixtureResponsibilities& args, void* stream);
 std::size_t cuda_scratch_bytes(const DiagonalMixtureResponsibilities& args);
 
 /// z[n,s] ~ p(z | x_n), by inversion of the cumulative responsibilities: word s % 4 of block s / 4 of
-/// the datum.
+/// the datum. -1 for a row without a posterior (log marginal -inf or NaN).
 struct DiagonalMixturePosteriorSample {
   DiagonalMixture mixture;
   const float* x;
@@ -109,11 +110,11 @@ void run_cpu(const DiagonalMixturePosteriorSample& args);
 void run_cuda(const DiagonalMixturePosteriorSample& args, void* stream);
 std::size_t cuda_scratch_bytes(const DiagonalMixturePosteriorSample& args);
 
-/// log p(x_n, z_ns) for given components.
+/// log p(x_n, z_ns) for given components; NaN for one that is out of range.
 struct DiagonalMixtureJoint {
   DiagonalMixture mixture;
   const float* x;
-  const int32_t* z;  // (N, S), in 0..K-1
+  const int32_t* z;  // (N, S)
   int64_t rows;
   int64_t samples;
   float* y;  // (N, S)
@@ -123,7 +124,8 @@ void run_cpu(const DiagonalMixtureJoint& args);
 void run_cuda(const DiagonalMixtureJoint& args, void* stream);
 std::size_t cuda_scratch_bytes(const DiagonalMixtureJoint& args);
 
-/// The statistics with the responsibilities replaced by one-hot samples: r_nk = sum_s g_ns [z_ns = k].
+/// The statistics with the responsibilities replaced by one-hot samples: r_nk = sum_s g_ns [z_ns = k];
+/// samples of g_ns = 0 and components out of range or of no weight contribute nothing.
 /// With DiagonalMixtureGradients this is the gradient of sum_ns g_ns log p(x_n, z_ns).
 struct DiagonalMixtureJointStatistics {
   DiagonalMixture mixture;

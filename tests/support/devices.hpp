@@ -26,6 +26,14 @@ class OnEveryDevice : public ::testing::TestWithParam<const char*> {
     }
   }
   Device device() const { return Device::parse(GetParam()); }
+  /// Whether the device is the executor of tests/simt, some thousand times slower than a GPU.
+  bool on_simulated_device() const {
+#if defined(DGM_SIMT)
+    return device().is_cuda();
+#else
+    return false;
+#endif
+  }
 };
 
 }  // namespace dgm::test
