@@ -19,14 +19,6 @@
 #include <sstream>
 #include <utility>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define DGM_SIMT_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define DGM_SIMT_ASAN 1
-#endif
-#endif
-
 #if defined(DGM_SIMT_ASAN)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>

@@ -14,14 +14,6 @@
 #include <thread>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define DGM_SIMT_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define DGM_SIMT_ASAN 1
-#endif
-#endif
-
 using Work = std::function<cudaError_t()>;
 
 struct CUgraph_st {
