@@ -6,6 +6,7 @@
 namespace dgm::kernels {
 
 inline constexpr double kLargestGradient = 1.8e19;
+inline constexpr float kLargestFloat = 3.402823466e38f;
 
 /// The one thread's work of UpdateScalars, given the sum of squares of the gradient.
 DGM_HD inline void finish_update_scalars(const UpdateScalars& args, double square_sum) {
@@ -32,7 +33,9 @@ DGM_HD inline void finish_update_scalars(const UpdateScalars& args, double squar
   out.step_size = static_cast<float>(rate / left1);
   out.root = static_cast<float>(1.0 / sqrt(left2));
   out.scale = static_cast<float>(scale);
-  out.norm = static_cast<float>(norm);
+  // Finite exactly where the update is made: what reads it later sees what was skipped.
+  out.norm = !skip && norm > kLargestFloat ? kLargestFloat : static_cast<float>(norm);
+  if (skip && norm <= kLargestFloat) out.norm = INFINITY;
   out.skip = skip ? 1 : 0;
 }
 

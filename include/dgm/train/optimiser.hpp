@@ -95,7 +95,8 @@ class Optimiser {
   const std::string& type() const { return type_; }
   Parameters& parameters() const { return *parameters_; }
   /// Euclidean norm of the gradient of the last step() before clipping; 0 if neither clip_norm nor
-  /// skip_non_finite needs it. On the device, written by each step.
+  /// skip_non_finite needs it; not finite if and only if the update was skipped, where
+  /// skip_non_finite is set. On the device, written by each step.
   const Tensor<float>& gradient_norm() const { return norm_; }
   /// Learning rate of the last step(); on the device.
   const Tensor<float>& learning_rate() const { return rate_; }
