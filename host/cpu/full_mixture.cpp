@@ -31,6 +31,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
+namespace {  // every op has a namespace of this name
 
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::HWY_NAMESPACE::ExpBelow88;
@@ -778,6 +779,7 @@ void JointStatisticsRows(const Prepared& m, const FullMixtureJointStatistics& ar
   accumulator.Flush();
 }
 
+}  // namespace
 }  // namespace dgm::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
