@@ -21,6 +21,8 @@ using cpu::HWY_NAMESPACE::F32;
 using F64 = hn::ScalableTag<double>;
 using HalfF32 = hn::Rebind<float, F64>;
 
+namespace {
+
 constexpr int64_t kTile = 2048;  // columns whose accumulators are 16 KiB
 
 // sum x[i] (* factor[i]).
@@ -138,6 +140,8 @@ void Tasks(const SumAxis& args, int64_t begin, int64_t end) {
     }
   }
 }
+
+}  // namespace
 
 void SumTasks(const SumAxis& args, int64_t begin, int64_t end) {
   if (args.factor != nullptr) {
