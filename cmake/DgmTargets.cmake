@@ -43,7 +43,7 @@ endmacro()
 function(dgm_compile_with_dependencies target)
   target_include_directories(${target}
     PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>"
-    PRIVATE "${PROJECT_SOURCE_DIR}" "${DGM_CBLAS_INCLUDE}" "${DGM_HIGHWAY_INCLUDE}")
+    PRIVATE "${PROJECT_SOURCE_DIR}" "${DGM_CBLAS_INCLUDE}" "${DGM_HIGHWAY_INCLUDE}" "${DGM_STB_INCLUDE}")
   target_compile_features(${target} PUBLIC cxx_std_20)
   # Baseline, AVX2 and AVX-512: what lies between is not worth its compile time.
   target_compile_definitions(${target} PRIVATE "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL)")

@@ -73,6 +73,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(BLAS REQUIRED)
 find_path(DGM_CBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas REQUIRED)
 find_path(DGM_HIGHWAY_INCLUDE hwy/highway.h REQUIRED)
+find_path(DGM_STB_INCLUDE stb/stb_image_write.h REQUIRED)
 find_library(DGM_HIGHWAY_LIBRARY hwy REQUIRED)
 # Debian's Highway has no CMake package; the installed package defines the same target.
 add_library(dgm_cuda::highway INTERFACE IMPORTED)

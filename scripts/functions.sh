@@ -38,9 +38,9 @@ has_command ninja: ninja-build
 has_header hwy/highway.h: libhwy-dev
 has_header cblas.h: libopenblas-openmp-dev libopenblas-dev
 has_header zlib.h: zlib1g-dev
-has_header nlohmann/json.hpp: nlohmann-json3-dev'
+has_header nlohmann/json.hpp: nlohmann-json3-dev
+has_header stb/stb_image_write.h: libstb-dev'
 needs_samples='has_header CLI/CLI.hpp: libcli11-dev
-has_header stb/stb_image_write.h: libstb-dev
 has_command gnuplot: gnuplot-nox'
 needs_bench='has_header benchmark/benchmark.h: libbenchmark-dev'
 needs_tests='has_header gtest/gtest.h: libgtest-dev
