@@ -92,6 +92,7 @@ struct Tile {
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
+namespace {  // names of one file must not meet those of another: each target has one namespace
 
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::HWY_NAMESPACE::F32;
@@ -333,6 +334,7 @@ void DataGradients(const Plan& plan, const Tile& tile, float* dx) {
   }
 }
 
+}  // namespace
 }  // namespace dgm::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -31,6 +31,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
+namespace {  // names of one file must not meet those of another: each target has one namespace
 namespace {  // every op has a namespace of this name
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -779,6 +780,7 @@ void JointStatisticsRows(const Prepared& m, const FullMixtureJointStatistics& ar
   accumulator.Flush();
 }
 
+}  // namespace
 }  // namespace
 }  // namespace dgm::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -15,6 +15,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
+namespace {  // names of one file must not meet those of another: each target has one namespace
 
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::HWY_NAMESPACE::ExpBelow88;
@@ -94,6 +95,7 @@ void Backward(const LogSumExpBackward& args, int64_t begin, int64_t end) {
   }
 }
 
+}  // namespace
 }  // namespace dgm::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -16,6 +16,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
+namespace {  // names of one file must not meet those of another: each target has one namespace
 
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::HWY_NAMESPACE::F32;
@@ -128,6 +129,7 @@ void Adam(const AdamUpdate& args, int64_t begin, int64_t end) {
   }
 }
 
+}  // namespace
 }  // namespace dgm::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
