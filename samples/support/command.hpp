@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every sample's main() does around its own work.
+#pragma once
+
+#include <dgm/core/error.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <unistd.h>
+
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <iostream>
+#include <sstream>
+#include <string>
+
+namespace dgm::samples {
+
+/// Parses the command line and runs the work. Exit status: 0; 1 for an error while working, told on
+/// one line; CLI11's own (above 100) for a command line it refuses.
+inline int run(CLI::App& app, int argc, char** argv, const std::function<void()>& work) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  }
+  try {
+    work();
+    std::cout.flush();
+    if (!std::cout) throw FileError("standard output: cannot be written");
+  } catch (const std::exception& error) {
+    std::cerr << app.get_name() << ": " << error.what() << "\n";
+    return 1;
+  }
+  return 0;
+}
+
+/// One line on a terminal that is written over; nothing where standard error is no terminal.
+class ProgressLine {
+ public:
+  void show(const std::string& line) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!terminal_ || now - last_ < std::chrono::milliseconds(100)) return;
+    last_ = now;
+    std::cerr << "\r" << line << "\033[K" << std::flush;
+  }
+  void clear() const {
+    if (terminal_) std::cerr << "\r\033[K" << std::flush;
+  }
+
+ private:
+  bool terminal_ = isatty(STDERR_FILENO) == 1;
+  std::chrono::steady_clock::time_point last_;
+};
+
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+}  // namespace dgm::samples

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dgm/inference/compare.hpp>
+#include <dgm/models/fit_mixture.hpp>
+#include <dgm/ops/reductions.hpp>
+
+#include "tests/support/devices.hpp"
+#include "tests/support/reference.hpp"
+
+#include <cmath>
+
+namespace dgm::test {
+namespace {
+
+// One datum row b with K values of z: log p(x_b, z) = table[b, z], the table itself being the parameter.
+class Estimators : public OnEveryDevice {
+ protected:
+  static constexpr int64_t kBatch = 4;
+  static constexpr int64_t kValues = 5;
+
+  void SetUp() override {
+    OnEveryDevice::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    parameters_.add("table", Tensor<float>::from(random_normals(kBatch * kValues, 3), {kBatch, kValues}, device()));
+  }
+  TabulatedJoint joint() {
+    return TabulatedJoint([this](Tape& tape) { return tape.watch(parameters_["table"]); }, kBatch, device());
+  }
+  // The posterior, which is the gradient of the log marginal by the table.
+  Reals posterior() {
+    Reals result;
+    const Reals table = to_reals(parameters_["table"].value.to_host());
+    for (std::size_t b = 0; b < kBatch; ++b) {
+      const Reals row(table.begin() + b * kValues, table.begin() + (b + 1) * kValues);
+      for (const Real value : row) result.push_back(std::exp(value - test::log_sum_exp(row)));
+    }
+    return result;
+  }
+  // Few under a simulated device, where a launch takes a thousand times as long.
+  int64_t repetitions() const { return device().is_cuda() ? 200 : 4000; }
+
+  Parameters parameters_;
+};
+
+TEST_P(Estimators, ExactGivesTheLogMarginalAndThePosteriorAsItsGradient) {
+  Tape tape;
+  const Estimate estimate = Exact()(tape, joint(), Draws(1, device()));
+  tape.backward(estimate.objective);
+  expect_close(parameters_["table"].grad.to_host(), posterior(), 1e-6, "gradient");
+  Reals wanted;
+  const Reals table = to_reals(parameters_["table"].value.to_host());
+  for (std::size_t b = 0; b < kBatch; ++b) {
+    wanted.push_back(test::log_sum_exp(Reals(table.begin() + b * kValues, table.begin() + (b + 1) * kValues)));
+  }
+  expect_close(estimate.log_marginal.to_host(), wanted, 1e-6, "log marginal");
+}
+
+TEST_P(Estimators, PosteriorSamplingIsUnbiasedWithTheVarianceThatTheoryGives) {
+  // The gradient by table[b,k] is the share of samples with z = k: mean p_k, variance p_k (1 - p_k) / S.
+  double single = 0;
+  for (const Real p : posterior()) single += static_cast<double>(p * (1 - p));
+  for (const int64_t samples : {1, 4}) {
+    const PosteriorSampling estimator(samples);
+    const auto reports =
+        compare({&estimator}, joint(), parameters_, Draws(7, device()).at(1), {.repetitions = repetitions()});
+    const EstimatorReport& report = reports.at(0);
+    const double wanted = single / static_cast<double>(samples);
+    // The variance of a variance is about 2 / R relative for each of few terms.
+    EXPECT_NEAR(report.variance / wanted, 1, 5 * std::sqrt(2.0 / static_cast<double>(repetitions())))
+        << "S = " << samples;
+    EXPECT_LT(report.largest_z_score, 4.0) << "S = " << samples << ": of 20 parameters, without bias";
+    EXPECT_LT(report.bias, 3 * report.bias_standard_error) << "S = " << samples;
+    EXPECT_NEAR(report.effective_sample_size / static_cast<double>(samples), 1,
+                10 * std::sqrt(1.0 / static_cast<double>(repetitions())))
+        << "S = " << samples;
+  }
+}
+
+TEST_P(Estimators, ComparisonFindsAnEstimatorThatIsBiased) {
+  // Samples from the prior of nothing: always z = 0. As wrong as an estimator can be.
+  class AlwaysZero : public Estimator {
+   public:
+    std::string name() const override { return "always zero"; }
+    Estimate operator()(Tape& tape, const FiniteJoint& joint, const Draws& draws) const override {
+      const auto z = Tensor<int32_t>::zeros({joint.batch(), 1}, joint.stream());
+      Tape unused;
+      return {sum(joint.log_joint(tape, z)), Exact()(unused, joint, draws).log_marginal};
+    }
+  };
+  const AlwaysZero wrong;
+  const Exact exact;
+  const auto reports = compare({&wrong, &exact}, joint(), parameters_, Draws(7, device()), {.repetitions = 20});
+  EXPECT_GT(reports.at(0).bias, 0.1);
+  EXPECT_EQ(reports.at(0).variance, 0);
+  EXPECT_EQ(reports.at(1).bias, 0) << "the exact gradient, against itself";
+  EXPECT_EQ(reports.at(1).variance, 0);
+  EXPECT_TRUE(std::isinf(reports.at(1).effective_sample_size));
+  EXPECT_EQ(parameters_["table"].grad.to_host(), std::vector<float>(kBatch * kValues, 0.0f)) << "left at zero";
+}
+
+TEST_P(Estimators, ComparisonPrintsALineForEachEstimator) {
+  const PosteriorSampling two(2);
+  const Exact exact;
+  const std::string table =
+      comparison_table(compare({&exact, &two}, joint(), parameters_, Draws(7, device()), {.repetitions = 10}));
+  EXPECT_NE(table.find("exact"), std::string::npos) << table;
+  EXPECT_NE(table.find("posterior sampling (S = 2)"), std::string::npos) << table;
+  EXPECT_NE(table.find("bias"), std::string::npos) << table;
+}
+
+TEST_P(Estimators, TrainAnyModelThroughTheSameInterface) {
+  GaussianMixture model(3, 2, Covariance::full, device());
+  const auto x = Tensor<float>::from(random_normals(50 * 2, 5, 2.0), {50, 2}, device());
+  initialise_mixture(model, x, 1);
+  const MixtureJoint mixture(model, x);
+  const Exact exact;
+  const PosteriorSampling sampling(8);
+  const auto reports = compare({&exact, &sampling}, mixture, model.parameters(), Draws(3, device()),
+                               {.repetitions = device().is_cuda() ? 30 : 1000});
+  EXPECT_EQ(reports.at(0).bias, 0);
+  EXPECT_LT(reports.at(1).bias, 3 * reports.at(1).bias_standard_error);
+  EXPECT_GT(reports.at(1).variance, 0);
+}
+
+TEST_P(Estimators, RefuseBadArguments) {
+  const Exact exact;
+  Parameters none;
+  EXPECT_THROW(PosteriorSampling(0), ArgumentError);
+  EXPECT_THROW(compare({}, joint(), parameters_, Draws(1, device())), ArgumentError);
+  EXPECT_THROW(compare({&exact}, joint(), parameters_, Draws(1, device()), {.repetitions = 1}), ArgumentError);
+  EXPECT_THROW(compare({&exact}, joint(), none, Draws(1, device())), ArgumentError);
+}
+
+DGM_ON_EVERY_DEVICE(Estimators);
+
+}  // namespace
+}  // namespace dgm::test

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dgm/models/fit_mixture.hpp>
+
+#include "tests/support/devices.hpp"
+#include "tests/support/reference.hpp"
+
+#include <limits>
+#include <numeric>
+
+namespace dgm::test {
+namespace {
+
+class GaussianMixtures : public OnEveryDevice {
+ protected:
+  Tensor<float> data(const std::vector<float>& values, int64_t dims) {
+    return Tensor<float>::from(values, {static_cast<int64_t>(values.size()) / dims, dims}, device());
+  }
+  // Three well separated round clusters with 1/2, 1/3 and 1/6 of the rows.
+  Tensor<float> three_clusters(int64_t rows) {
+    std::vector<float> x = random_normals(rows * 2, 21, 0.3);
+    for (std::size_t n = 0; n < static_cast<std::size_t>(rows); ++n) {
+      const std::size_t cluster = n % 6 < 3 ? 0 : n % 6 < 5 ? 1 : 2;
+      x[2 * n] += cluster == 1 ? 3.0f : cluster == 2 ? -3.0f : 0.0f;
+      x[2 * n + 1] += cluster == 0 ? 2.0f : -1.0f;
+    }
+    return data(x, 2);
+  }
+};
+
+// log p(x) of one row, written out.
+Real reference_log_density(const std::vector<double>& weights, const std::vector<double>& means,
+                           const std::vector<double>& variances, const float* x, std::size_t dims) {
+  Reals terms;
+  for (std::size_t k = 0; k < weights.size(); ++k) {
+    Real term = std::log(static_cast<Real>(weights[k]));
+    for (std::size_t d = 0; d < dims; ++d) {
+      const Real gap = x[d] - static_cast<Real>(means[k * dims + d]);
+      const Real variance = variances[k * dims + d];
+      term -= (std::log(2 * std::acos(-1.0L) * variance) + gap * gap / variance) / 2;
+    }
+    terms.push_back(term);
+  }
+  return test::log_sum_exp(terms);
+}
+
+TEST_P(GaussianMixtures, FindTheClustersThatMadeTheData) {
+  const int64_t rows = 240;
+  const auto x = three_clusters(rows);
+  for (const Covariance covariance : {Covariance::diagonal, Covariance::full}) {
+    const MixtureFit fit = fit_mixture_em(x, 3, covariance, {.restarts = 3});
+    EXPECT_TRUE(fit.converged);
+    std::vector<double> weights = fit.model.weights();
+    std::sort(weights.begin(), weights.end());
+    EXPECT_NEAR(weights[0], 1.0 / 6, 1e-3);
+    EXPECT_NEAR(weights[1], 1.0 / 3, 1e-3);
+    EXPECT_NEAR(weights[2], 1.0 / 2, 1e-3);
+    const auto assigned = fit.model.assignments(x);
+    for (std::size_t n = 6; n < assigned.size(); ++n) ASSERT_EQ(assigned[n], assigned[n % 6]) << "row " << n;
+  }
+}
+
+TEST_P(GaussianMixtures, EmNeverLosesLikelihood) {
+  const auto x = data(random_normals(300 * 3, 8), 3);
+  for (const Covariance covariance : {Covariance::diagonal, Covariance::full}) {
+    const MixtureFit fit = fit_mixture_em(x, 4, covariance, {.restarts = 1, .max_iterations = 60});
+    ASSERT_GE(fit.history.size(), 3u);
+    for (std::size_t i = 1; i < fit.history.size(); ++i) {
+      EXPECT_GE(fit.history[i], fit.history[i - 1] - 1e-3) << "iteration " << i;
+    }
+    EXPECT_EQ(fit.history.back(), fit.log_likelihood);
+  }
+}
+
+TEST_P(GaussianMixtures, OneComponentIsTheMeanAndTheCovarianceOfTheData) {
+  const std::vector<float> values = random_normals(400, 2, 2.0, 5.0);
+  const auto x = data(values, 2);
+  double mean[2] = {};
+  double covariance[2][2] = {};
+  for (std::size_t i = 0; i < 400; ++i) mean[i % 2] += values[i] / 200.0;
+  for (std::size_t n = 0; n < 200; ++n) {
+    for (int a = 0; a < 2; ++a) {
+      for (int b = 0; b < 2; ++b) {
+        covariance[a][b] += (values[2 * n + static_cast<std::size_t>(a)] - mean[a]) *
+                            (values[2 * n + static_cast<std::size_t>(b)] - mean[b]) / 200.0;
+      }
+    }
+  }
+  const MixtureFit full = fit_mixture_em(x, 1, Covariance::full);
+  const MixtureFit diagonal = fit_mixture_em(x, 1, Covariance::diagonal);
+  for (std::size_t a = 0; a < 2; ++a) {
+    EXPECT_NEAR(full.model.means()[a], mean[a], 1e-4);
+    EXPECT_NEAR(diagonal.model.covariances()[a], covariance[a][a], 1e-4);
+    for (std::size_t b = 0; b < 2; ++b) EXPECT_NEAR(full.model.covariances()[2 * a + b], covariance[a][b], 1e-4);
+  }
+  EXPECT_EQ(full.model.degrees_of_freedom(), 5);
+  EXPECT_EQ(diagonal.model.degrees_of_freedom(), 4);
+  EXPECT_NEAR(full.aic(), -2 * full.log_likelihood + 10, 1e-9);
+  EXPECT_NEAR(full.bic(200), -2 * full.log_likelihood + 5 * std::log(200.0), 1e-9);
+}
+
+TEST_P(GaussianMixtures, KeepWhatTheyAreSetTo) {
+  GaussianMixture model(2, 2, Covariance::full, device());
+  const std::vector<double> covariances = {2.0, 0.5, 0.5, 1.0, 1.0, -0.3, -0.3, 0.5};
+  model.set({3, 1}, {1, 2, 3, 4}, covariances);
+  EXPECT_NEAR(model.weights()[0], 0.75, 1e-6);
+  EXPECT_EQ(model.means(), (std::vector<double>{1, 2, 3, 4}));
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_NEAR(model.covariances()[i], covariances[i], 1e-6) << i;
+
+  GaussianMixture diagonal(2, 2, Covariance::diagonal, device());
+  diagonal.set({1, 3}, {0, 1, 2, 3}, {0.25, 1, 4, 9});
+  const std::vector<float> values = random_normals(20, 1, 3.0);
+  Reals wanted;
+  for (std::size_t n = 0; n < 10; ++n) {
+    wanted.push_back(reference_log_density({0.25, 0.75}, {0, 1, 2, 3}, {0.25, 1, 4, 9}, &values[2 * n], 2));
+  }
+  expect_close(diagonal.log_prob(data(values, 2)).to_host(), wanted, 1e-5, "log density");
+}
+
+TEST_P(GaussianMixtures, RefuseParametersThatAreNoMixture) {
+  GaussianMixture model(2, 1, Covariance::full, device());
+  EXPECT_THROW(model.set({1}, {0, 0}, {1, 1}), ShapeError);
+  EXPECT_THROW(model.set({1, -1}, {0, 0}, {1, 1}), ArgumentError);
+  EXPECT_THROW(model.set({0, 0}, {0, 0}, {1, 1}), ArgumentError);
+  EXPECT_THROW(model.set({1, 1}, {0, 0}, {1, 0}), NumericalError);
+  EXPECT_THROW(GaussianMixture(0, 1, Covariance::full, device()), ArgumentError);
+  EXPECT_THROW(GaussianMixture(1, 0, Covariance::full, device()), ArgumentError);
+}
+
+TEST_P(GaussianMixtures, WorkOnDataThatAreHardToCluster) {
+  for (const Covariance covariance : {Covariance::diagonal, Covariance::full}) {
+    // Duplicates only: every component at the one point, with the floor as variance.
+    const MixtureFit same = fit_mixture_em(data(std::vector<float>(20, 1.5f), 2), 3, covariance, {.restarts = 2});
+    EXPECT_TRUE(std::isfinite(same.log_likelihood));
+    // A constant column.
+    std::vector<float> values = random_normals(40, 4);
+    for (std::size_t i = 1; i < values.size(); i += 2) values[i] = 7.0f;
+    const MixtureFit constant = fit_mixture_em(data(values, 2), 2, covariance, {.restarts = 2});
+    EXPECT_TRUE(std::isfinite(constant.log_likelihood));
+    EXPECT_NEAR(constant.model.means()[1], 7.0, 1e-5);
+    // One point far away from all others.
+    values = random_normals(40, 4);
+    values[0] = 1e6f;
+    const MixtureFit outlier = fit_mixture_em(data(values, 2), 2, covariance, {.restarts = 2});
+    EXPECT_TRUE(std::isfinite(outlier.log_likelihood));
+    // As many components as rows, and one row.
+    EXPECT_TRUE(std::isfinite(fit_mixture_em(data(random_normals(8, 6), 2), 4, covariance).log_likelihood));
+    EXPECT_TRUE(std::isfinite(fit_mixture_em(data({1, 2}, 2), 1, covariance).log_likelihood));
+  }
+}
+
+TEST_P(GaussianMixtures, RefuseDataTheyCannotWorkWith) {
+  const auto x = data(random_normals(8, 6), 2);
+  EXPECT_THROW(fit_mixture_em(x, 5, Covariance::full), ArgumentError);
+  EXPECT_THROW(fit_mixture_em(x, 0, Covariance::full), ArgumentError);
+  EXPECT_THROW(fit_mixture_em(x.reshape({8}), 1, Covariance::full), ShapeError);
+  EXPECT_THROW(fit_mixture_em(x, 1, Covariance::full, {.restarts = 0}), ArgumentError);
+  EXPECT_THROW(fit_mixture_em(x, 1, Covariance::full, {.variance_floor = 0}), ArgumentError);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> values = random_normals(8, 6);
+    values[5] = bad;
+    try {
+      fit_mixture_em(data(values, 2), 1, Covariance::full);
+      FAIL() << "no exception";
+    } catch (const ArgumentError& error) {
+      EXPECT_NE(std::string(error.what()).find("x[2, 1]"), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST_P(GaussianMixtures, DrawWhatTheyDescribe) {
+  GaussianMixture model(2, 1, Covariance::diagonal, device());
+  model.set({1, 3}, {-5, 5}, {0.25, 1});
+  const int64_t count = device().is_cuda() ? 500 : 20000;
+  const MixtureSample sample = model.sample(count, Draws(11, device()).at(2));
+  const auto x = sample.x.to_host();
+  const auto z = sample.z.to_host();
+  double first = 0;
+  for (std::size_t n = 0; n < x.size(); ++n) {
+    first += z[n] == 0;
+    ASSERT_EQ(z[n] == 0, x[n] < 0) << "row " << n << ", ten standard deviations apart";
+  }
+  EXPECT_NEAR(first / static_cast<double>(count), 0.25, 5 * std::sqrt(0.25 * 0.75 / static_cast<double>(count)));
+}
+
+DGM_ON_EVERY_DEVICE(GaussianMixtures);
+
+}  // namespace
+}  // namespace dgm::test
