@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fitting a Gaussian mixture: k-means++ starts, expectation-maximisation, gradient ascent.
 #include <dgm/models/fit_mixture.hpp>
-#include <dgm/train/minibatch.hpp>
-#include <dgm/train/optimiser.hpp>
+#include <dgm/ops/elementwise.hpp>
+#include <dgm/train/trainer.hpp>
 
 #include "host/core/check.hpp"
 #include "host/cpu/parallel.hpp"
@@ -235,29 +235,33 @@ void raise_to_floor(GaussianMixture& model, double variance_floor) {
 }
 
 Run run_sgd(GaussianMixture& model, const Tensor<float>& x, const SgdFitOptions& options, int restart) {
-  constexpr int64_t kReportEvery = 50;
   Run run;
-  Parameters& parameters = model.parameters();
-  Optimiser optimiser =
-      adam(parameters, {.rate = Schedule::cosine(options.learning_rate, options.steps), .goal = Goal::maximise});
-  Draws draws(options.seed + static_cast<uint64_t>(restart), x.stream());
-  const MinibatchSampler sampler(x.shape()[0], options.batch, draws, {.sampling = Sampling::with_replacement});
-  for (int64_t step = 0; step < options.steps; ++step) {
-    if (step % kReportEvery == 0) {
-      raise_to_floor(model, options.variance_floor);
-      run.history.push_back(total(model.log_prob(x)));
-      if (options.progress) options.progress(restart, static_cast<int>(step), run.history.back());
-    }
-    draws.set_step(step);
-    const Minibatch batch = sampler.draw();
-    Tape tape;
-    parameters.zero_grad();
-    tape.backward(model.log_likelihood(tape, gather_rows(x, batch.indices), &batch.weights));
-    optimiser.step();
-  }
-  raise_to_floor(model, options.variance_floor);
-  run.log_likelihood = total(model.log_prob(x));
-  run.history.push_back(run.log_likelihood);
+  Optimiser optimiser = adam(model.parameters(), {.rate = Schedule::cosine(options.learning_rate, options.steps)});
+  const double rows = static_cast<double>(x.shape()[0]);
+  Trainer trainer(optimiser, x.shape()[0],
+                  {.steps = options.steps,
+                   .batch = options.batch,
+                   .minibatches = {.sampling = Sampling::with_replacement},
+                   .seed = options.seed + static_cast<uint64_t>(restart),
+                   .progress = Progress::never,
+                   .validate_every = 50,
+                   .validation_goal = Goal::maximise,
+                   .restore_best = false});
+  const auto evaluate = [&] {
+    raise_to_floor(model, options.variance_floor);
+    run.history.push_back(total(model.log_prob(x)));
+    if (options.progress) options.progress(restart, static_cast<int>(trainer.step()), run.history.back());
+    return run.history.back();
+  };
+  evaluate();
+  trainer.train(
+      [&](Tape& tape, const Minibatch& minibatch) {
+        // The weights are N / M: an unbiased estimate of all rows' log-likelihood, here a row and downhill.
+        return model.log_likelihood(tape, gather_rows(x, minibatch.indices), &minibatch.weights) *
+               static_cast<float>(-1 / rows);
+      },
+      evaluate);
+  run.log_likelihood = run.history.back();
   run.converged = true;  // to where the learning rate ends
   return run;
 }

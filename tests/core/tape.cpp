@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <dgm/autodiff/reshape.hpp>
 #include <dgm/autodiff/tape.hpp>
 #include <dgm/ops/log_sum_exp.hpp>
 
@@ -57,6 +58,16 @@ TEST_P(Tapes, GiveZerosToWhatTheResultDoesNotDependOn) {
   const Variable unused = tape.watch(tensor({1, 2}));
   tape.backward(identity(x));
   EXPECT_EQ(tape.grad(unused).to_host(), (std::vector<float>{0, 0}));
+}
+
+TEST_P(Tapes, PassGradientsThroughANewShape) {
+  Tape tape;
+  const Variable x = tape.watch(tensor({1, 2, 3, 4, 5, 6}));
+  const Variable y = reshape(x, {2, 3});
+  EXPECT_EQ(y.shape(), (Shape{2, 3}));
+  tape.backward(y, Tensor<float>::from({6, 5, 4, 3, 2, 1}, {2, 3}, device()));
+  EXPECT_EQ(tape.grad(x).to_host(), (std::vector<float>{6, 5, 4, 3, 2, 1}));
+  EXPECT_THROW(reshape(tensor({1, 2}), {3}), ShapeError);
 }
 
 TEST_P(Tapes, RefuseMisuse) {

@@ -71,6 +71,21 @@ TEST_P(GaussianMixtures, EmNeverLosesLikelihood) {
   }
 }
 
+TEST_P(GaussianMixtures, GradientAscentReachesWhatEmReaches) {
+  // On a GPU that is simulated, fewer rows and steps: it is the same code that runs.
+  const bool few = device().is_cuda();
+  const auto x = three_clusters(few ? 60 : 240);
+  for (const Covariance covariance : {Covariance::diagonal, Covariance::full}) {
+    const MixtureFit em = fit_mixture_em(x, 3, covariance, {.restarts = few ? 1 : 3});
+    const MixtureFit sgd = fit_mixture_sgd(
+        x, 3, covariance, {.restarts = few ? 1 : 3, .steps = few ? 150 : 1500, .batch = few ? 60 : 128});
+    const double allowed = (few ? 0.05 : 0.001) * std::abs(em.log_likelihood);
+    EXPECT_GT(sgd.log_likelihood, em.log_likelihood - allowed);
+    EXPECT_GT(sgd.history.size(), 3u);
+    EXPECT_EQ(sgd.history.back(), sgd.log_likelihood);
+  }
+}
+
 TEST_P(GaussianMixtures, OneComponentIsTheMeanAndTheCovarianceOfTheData) {
   const std::vector<float> values = random_normals(400, 2, 2.0, 5.0);
   const auto x = data(values, 2);
