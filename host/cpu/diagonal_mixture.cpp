@@ -111,8 +111,19 @@ constexpr int kDims = 2;
 
 int64_t Lanes() { return static_cast<int64_t>(hn::Lanes(F32())); }
 
-/// 2^x for x <= 0 with a relative error below 2.5e-7, 1 for 0; exactly 0 below -126, so for -inf too.
+/// 2^x for x <= 0 with a relative error below 2.5e-7, 1 for 0; 0 below -150, so for -inf too.
 HWY_INLINE VecF32 Exp2(F32 d, VecF32 x) {
+#if HWY_TARGET <= HWY_AVX3
+  // The fraction, 0 for -inf, and the scaling by 2^floor(x) are an instruction each.
+  const VecF32 r = VecF32{_mm512_reduce_ps(x.raw, _MM_FROUND_TO_NEG_INF)};
+  VecF32 p = hn::Set(d, 0x1.ec320ap-10f);
+  p = hn::MulAdd(p, r, hn::Set(d, 0x1.26900cp-7f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0x1.c95446p-5f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0x1.ebd5a8p-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0x1.62e4f6p-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  return VecF32{_mm512_scalef_ps(p.raw, x.raw)};
+#else
   const hn::RebindToSigned<F32> di;
   // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
   const VecF32 shifter = hn::Set(d, 12582912.0f);
@@ -126,6 +137,7 @@ HWY_INLINE VecF32 Exp2(F32 d, VecF32 x) {
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
   const auto bits = hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
   return hn::IfThenElseZero(hn::Ge(x, hn::Set(d, -126.0f)), hn::BitCast(d, bits));
+#endif
 }
 
 /// log x for normal x > 0 with at most 2 ulp.
@@ -150,6 +162,26 @@ HWY_INLINE VecF32 Log(F32 d, VecF32 x) {
   p = hn::MulAdd(e, hn::Set(d, -2.12194440e-4f), p);
   p = hn::NegMulAdd(hn::Set(d, 0.5f), z, p);
   return hn::MulAdd(e, hn::Set(d, 0.693359375f), hn::Add(f, p));
+}
+
+/// Copies count floats and tells whether all of them are in reach of the fast path.
+bool CopyNear(const float* HWY_RESTRICT from, int64_t count, float* HWY_RESTRICT to) {
+  const F32 d;
+  const auto lanes = Lanes();
+  const VecF32 farthest = hn::Set(d, kFarthest);
+  auto near = hn::FirstN(d, static_cast<std::size_t>(lanes));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const VecF32 x = hn::LoadU(d, from + i);
+    near = hn::And(near, hn::Le(hn::Abs(x), farthest));  // false for NaN
+    hn::StoreU(x, d, to + i);
+  }
+  bool result = hn::AllTrue(d, near);
+  for (; i < count; ++i) {
+    result = result && std::abs(from[i]) <= kFarthest;
+    to[i] = from[i];
+  }
+  return result;
 }
 
 /// Log joints of kRowGroup rows and V vectors of components.
@@ -183,11 +215,110 @@ HWY_INLINE void LogJoints(const Plan& plan, const float* HWY_RESTRICT x, int64_t
   }
 }
 
-/// From x to exponentials, max, sum and y.
-void Exponentials(const Plan& plan, Tile& tile) {
+/// The same for few dimensions: all components of kRowGroup rows, the dimensions unrolled.
+template <int D>
+HWY_INLINE void LogJointsOfFew(const Plan& plan, const float* HWY_RESTRICT x, float* HWY_RESTRICT terms) {
   const F32 d;
   const int64_t lanes = Lanes();
-  const int64_t rows = (tile.rows + kRowGroup - 1) / kRowGroup * kRowGroup;
+  const int64_t stride = plan.stride;
+  const float* HWY_RESTRICT parameters = plan.parameters;
+  for (int64_t k = 0; k < plan.vectors * lanes; k += lanes, parameters += 2 * D * lanes) {
+    const VecF32 peak = hn::Load(d, plan.peaks + k);
+    VecF32 mean[D], inverse[D];
+    DGM_UNROLL for (int i = 0; i < D; ++i) {
+      mean[i] = hn::Load(d, parameters + 2 * i * lanes);
+      inverse[i] = hn::Load(d, parameters + (2 * i + 1) * lanes);
+    }
+    DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) {
+      VecF32 sum = hn::Mul(hn::Sub(mean[0], hn::Set(d, x[p * D])), inverse[0]);
+      sum = hn::Mul(sum, sum);
+      DGM_UNROLL for (int i = 1; i < D; ++i) {
+        const VecF32 t = hn::Mul(hn::Sub(mean[i], hn::Set(d, x[p * D + i])), inverse[i]);
+        sum = hn::MulAdd(t, t, sum);
+      }
+      hn::Store(hn::Sub(peak, sum), d, terms + p * stride + k);
+    }
+  }
+}
+
+struct Larger {
+  HWY_INLINE VecF32 operator()(VecF32 a, VecF32 b) const { return hn::Max(a, b); }
+};
+struct Plus {
+  HWY_INLINE VecF32 operator()(VecF32 a, VecF32 b) const { return hn::Add(a, b); }
+};
+
+/// Reduces each of kRowGroup vectors to one number: lanes of pairs of vectors are folded onto each other.
+template <class Op>
+HWY_INLINE void ReduceGroup(const VecF32 (&v)[kRowGroup], const Op& op, float* HWY_RESTRICT to) {
+  static_assert(kRowGroup == 8);
+#if HWY_TARGET == HWY_SCALAR
+  for (int p = 0; p < kRowGroup; ++p) to[p] = hn::GetLane(v[p]);
+  (void)op;
+#else
+  const F32 d;
+  const hn::RepartitionToWide<F32> wide;
+  VecF32 four[2];  // blocks of 4 lanes: what remains of each of 4 vectors
+  DGM_UNROLL for (int i = 0; i < 2; ++i) {
+    const VecF32 ab =
+        op(hn::InterleaveLower(d, v[4 * i], v[4 * i + 1]), hn::InterleaveUpper(d, v[4 * i], v[4 * i + 1]));
+    const VecF32 cd =
+        op(hn::InterleaveLower(d, v[4 * i + 2], v[4 * i + 3]), hn::InterleaveUpper(d, v[4 * i + 2], v[4 * i + 3]));
+    four[i] = op(hn::BitCast(d, hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, cd))),
+                 hn::BitCast(d, hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, cd))));
+  }
+#if HWY_TARGET <= HWY_AVX2
+  VecF32 both = op(hn::ConcatLowerLower(d, four[1], four[0]), hn::ConcatUpperUpper(d, four[1], four[0]));
+#if HWY_TARGET <= HWY_AVX3
+  both = op(both, hn::SwapAdjacentBlocks(both));
+  const hn::Half<F32> half;
+  const hn::Half<decltype(half)> quarter;
+  hn::StoreU(hn::LowerHalf(quarter, hn::LowerHalf(half, both)), quarter, to);
+  hn::StoreU(hn::LowerHalf(quarter, hn::UpperHalf(half, both)), quarter, to + 4);
+#else
+  hn::StoreU(both, d, to);
+#endif
+#else
+  hn::StoreU(four[0], d, to);
+  hn::StoreU(four[1], d, to + 4);
+#endif
+#endif
+}
+
+/// Log joints of kRowGroup rows to exponentials, with their maxima and sums.
+HWY_INLINE void ExponentialsOfGroup(float* HWY_RESTRICT terms, int64_t stride, int64_t count, float* HWY_RESTRICT max,
+                                    float* HWY_RESTRICT sum) {
+  const F32 d;
+  const int64_t lanes = Lanes();
+  VecF32 fold[kRowGroup];
+  // From the lowest float on: -inf less -inf would be NaN.
+  DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) fold[p] = hn::Set(d, std::numeric_limits<float>::lowest());
+  for (int64_t k = 0; k < count; k += lanes) {
+    DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) fold[p] = hn::Max(fold[p], hn::Load(d, terms + p * stride + k));
+  }
+  ReduceGroup(fold, Larger(), max);
+  DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) fold[p] = hn::Zero(d);
+  for (int64_t k = 0; k < count; k += lanes) {
+    DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) {
+      const VecF32 e = Exp2(d, hn::Sub(hn::Load(d, terms + p * stride + k), hn::Set(d, max[p])));
+      fold[p] = hn::Add(fold[p], e);
+      hn::Store(e, d, terms + p * stride + k);
+    }
+  }
+  ReduceGroup(fold, Plus(), sum);
+}
+
+void LogJointsOfTile(const Plan& plan, const Tile& tile, int64_t rows) {
+  if (plan.dims <= 3) {
+    for (int64_t n = 0; n < rows; n += kRowGroup) {
+      const float* const x = tile.x + n * plan.dims;
+      float* const terms = tile.terms + n * plan.stride;
+      if (plan.dims == 1) LogJointsOfFew<1>(plan, x, terms);
+      if (plan.dims == 2) LogJointsOfFew<2>(plan, x, terms);
+      if (plan.dims == 3) LogJointsOfFew<3>(plan, x, terms);
+    }
+    return;
+  }
   int64_t vector = 0;
   for (; vector + kVectors <= plan.vectors; vector += kVectors) {
     for (int64_t n = 0; n < rows; n += kRowGroup) {
@@ -199,21 +330,16 @@ void Exponentials(const Plan& plan, Tile& tile) {
       LogJoints<1>(plan, tile.x + n * plan.dims, vector, tile.terms + n * plan.stride);
     }
   }
-  const VecF32 lowest = hn::Set(d, std::numeric_limits<float>::lowest());
-  for (int64_t n = 0; n < rows; ++n) {
-    float* const HWY_RESTRICT terms = tile.terms + n * plan.stride;
-    // From the lowest float on: -inf less -inf would be NaN.
-    VecF32 max = lowest;
-    for (int64_t k = 0; k < plan.vectors * lanes; k += lanes) max = hn::Max(max, hn::Load(d, terms + k));
-    max = hn::MaxOfLanes(d, max);
-    VecF32 sum = hn::Zero(d);
-    for (int64_t k = 0; k < plan.vectors * lanes; k += lanes) {
-      const VecF32 e = Exp2(d, hn::Sub(hn::Load(d, terms + k), max));
-      sum = hn::Add(sum, e);
-      hn::Store(e, d, terms + k);
-    }
-    tile.max[n] = hn::GetLane(max);
-    tile.sum[n] = hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+/// From x to exponentials, max, sum and y.
+void Exponentials(const Plan& plan, Tile& tile) {
+  const F32 d;
+  const int64_t lanes = Lanes();
+  const int64_t rows = (tile.rows + kRowGroup - 1) / kRowGroup * kRowGroup;
+  LogJointsOfTile(plan, tile, rows);
+  for (int64_t n = 0; n < rows; n += kRowGroup) {
+    ExponentialsOfGroup(tile.terms + n * plan.stride, plan.stride, plan.vectors * lanes, tile.max + n, tile.sum + n);
   }
   for (int64_t n = 0; n < kTileRows; n += lanes) {
     const VecF32 log_sum = Log(d, hn::LoadU(d, tile.sum + n));
@@ -342,6 +468,7 @@ HWY_AFTER_NAMESPACE();
 namespace dgm::kernels {
 
 HWY_EXPORT(Lanes);
+HWY_EXPORT(CopyNear);
 HWY_EXPORT(Exponentials);
 HWY_EXPORT(Statistics);
 HWY_EXPORT(DataGradients);
@@ -451,18 +578,17 @@ class Engine {
   void exponentials(const float* x, int64_t rows, Tile& tile, bool* slow) const {
     const int64_t dims = plan_.dims;
     tile.rows = rows;
-    for (int64_t n = 0; n < rows; ++n) {
-      bool inside = ordinary_;
-      for (int64_t d = 0; d < dims; ++d) inside &= std::abs(x[n * dims + d]) <= kFarthest;  // false for NaN
-      slow[n] = !inside;
-      if (inside) {
-        std::copy(x + n * dims, x + (n + 1) * dims, tile.x + n * dims);
-      } else {
-        std::fill(tile.x + n * dims, tile.x + (n + 1) * dims, 0.0f);
+    std::fill(slow, slow + rows, !ordinary_);
+    if (!ordinary_) return;
+    const auto copy_near = HWY_DYNAMIC_DISPATCH(CopyNear);
+    if (!copy_near(x, rows * dims, tile.x)) {
+      for (int64_t n = 0; n < rows; ++n) {
+        slow[n] = !copy_near(x + n * dims, dims, tile.x + n * dims);
+        if (slow[n]) std::fill(tile.x + n * dims, tile.x + (n + 1) * dims, 0.0f);
       }
     }
-    std::fill(tile.x + rows * dims, tile.x + kTileRows * dims, 0.0f);
-    if (!ordinary_) return;
+    const int64_t computed = (rows + kRowGroup - 1) / kRowGroup * kRowGroup;
+    std::fill(tile.x + rows * dims, tile.x + computed * dims, 0.0f);
     HWY_DYNAMIC_DISPATCH(Exponentials)(plan_, tile);
     for (int64_t n = 0; n < rows; ++n) slow[n] = slow[n] || !(tile.sum[n] > 0.0f) || !(tile.y[n] >= -3e38f);
   }
