@@ -241,6 +241,8 @@ void write_lines(const std::string& path, const auto& values, int digits) {
 }
 
 void work(const Options& options) {
+  samples::check_outputs({options.save, options.assignments, options.json});
+  samples::check_picture(options.plot);
   if (options.threads > 0) set_cpu_threads(options.threads);
   const Stream stream = Device::parse(options.device);
   std::optional<StandardisedMixture> model;

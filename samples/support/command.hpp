@@ -10,10 +10,12 @@
 
 #include <chrono>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <vector>
 
 namespace dgm::samples {
 
@@ -34,6 +36,25 @@ inline int run(CLI::App& app, int argc, char** argv, const std::function<void()>
     return 1;
   }
   return 0;
+}
+
+/// Refuses output files that could not be written, before the work rather than after it: throws
+/// FileError for a folder that is missing or not writable. Empty paths are outputs not wanted.
+inline void check_outputs(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    if (path.empty()) continue;
+    const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+    const std::string name = folder.empty() ? "." : folder.string();
+    if (!std::filesystem::is_directory(name)) throw FileError(path + ": there is no folder " + name);
+    if (access(name.c_str(), W_OK) != 0) throw FileError(path + ": the folder " + name + " is not writable");
+  }
+}
+
+/// The same for a picture, whose name says its format.
+inline void check_picture(const std::string& path) {
+  check_outputs({path});
+  if (path.empty() || path.ends_with(".png") || path.ends_with(".svg")) return;
+  throw FileError(path + ": a picture's name must end in .png or .svg");
 }
 
 /// One line on a terminal that is written over; nothing where standard error is no terminal.
