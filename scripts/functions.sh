@@ -12,6 +12,14 @@ fail() {
 header() { printf '\n==== %s\n' "$*"; }
 seconds_since() { echo $((SECONDS - $1)); }
 
+# A prefix of carried dependencies (scripts/carry_dependencies) for machines without packages.
+if [ -n "${DGM_PREFIX:-}" ]; then
+  export PATH=$DGM_PREFIX/bin:$PATH
+  for folder in "$DGM_PREFIX"/lib/*-linux-gnu "$DGM_PREFIX/lib"; do
+    [ ! -d "$folder" ] || export LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  done
+fi
+
 has_command() { command -v "$1" >/dev/null 2>&1; }
 
 # Whether a C++ compiler finds a header (DGM_PREFIX names a prefix that holds more of them).
@@ -19,7 +27,8 @@ has_header() {
   local compiler=g++
   has_command g++ || compiler=c++
   has_command $compiler || return 1
-  echo "#include <$1>" | $compiler -std=c++20 -E -x c++ ${DGM_PREFIX:+-I"$DGM_PREFIX/include"} - >/dev/null 2>&1
+  echo "#include <$1>" | $compiler -std=c++20 -E -x c++ \
+    ${DGM_PREFIX:+-I"$DGM_PREFIX/include" -I"$DGM_PREFIX/include/$($compiler -print-multiarch)"} - >/dev/null 2>&1
 }
 
 # Whether clang++ links with these flags: its OpenMP and its sanitizers are packages of their own.
@@ -27,8 +36,6 @@ clang_links() {
   has_command clang++ || return 1
   echo 'int main() {}' | clang++ -x c++ "$@" - -o /dev/null >/dev/null 2>&1
 }
-
-has_gtest() { has_header gtest/gtest.h; }
 
 # What is needed and how to see that it is there. One line each: the probe, then the packages of
 # Debian and Ubuntu that have it, the first that exists being taken.
@@ -149,4 +156,46 @@ count_tests() {
       match($0, / status="[^"]*"/); print name, substr($0, RSTART + 9, RLENGTH - 10)
     }' "$junit")
   echo "$passed $failed $skipped"
+}
+
+# configure_and_build DIR TARGETS... -- CMAKE_ARGUMENTS...
+configure_and_build() {
+  local dir=$1 targets=()
+  shift
+  while [ "$1" != -- ]; do
+    targets+=("$1")
+    shift
+  done
+  shift
+  cmake -S "$root" -B "$dir" -G Ninja ${DGM_PREFIX:+-DCMAKE_PREFIX_PATH="$DGM_PREFIX"} "$@" >"$dir.configure.log" 2>&1 || {
+    cat "$dir.configure.log"
+    return 1
+  }
+  grep -h '^-- CUDA kernels' "$dir.configure.log"
+  # Ninja's own lines only where something fails or a compiler has something to say.
+  NINJA_STATUS='[%f/%t] ' cmake --build "$dir" -j "$jobs" ${targets:+--target "${targets[@]}"} >"$dir.build.log" 2>&1 || {
+    grep -v '^\[[0-9]*/[0-9]*\] ' "$dir.build.log" | tail -n 150
+    say "The whole log is in ${dir#"$root"/}.build.log"
+    return 1
+  }
+}
+
+# run_ctest DIR ARGUMENTS...: sets passed, failed and skipped; prints the tests that fail.
+run_ctest() {
+  local dir=$1 status=0 counts
+  shift
+  rm -rf "$dir/reports" "$dir/ctest.xml"
+  mkdir -p "$dir/reports"
+  (cd "$dir" && GTEST_OUTPUT="xml:$dir/reports/" ctest --output-on-failure --no-tests=error -j "$jobs" \
+    --output-junit "$dir/ctest.xml" "$@") >"$dir/ctest.log" 2>&1 || status=1
+  if [ -f "$dir/ctest.xml" ]; then counts=$(count_tests "$dir/ctest.xml" "$dir/reports"); else counts="0 1 0"; fi
+  read -r passed failed skipped <<<"$counts"
+  # Of a program's output what its failing cases said.
+  if [ $status != 0 ]; then
+    grep -v -E '^\[( RUN      |       OK |  SKIPPED |----------|==========)\]|no CUDA device can be used here' "$dir/ctest.log" | tail -n 300
+    [ "$failed" != 0 ] || failed=1
+  else
+    grep -E '^ *[0-9]+/[0-9]+ Test' "$dir/ctest.log"
+  fi
+  return $status
 }
