@@ -13,7 +13,7 @@ mv "$work/first" "$work/a prefix"
 prefix="$work/a prefix"
 
 expect() {
-  wanted='log p(x) of 3 points: -2.247'
+  wanted='means (-2.0, 1.0) and (3.0, -1.0)'
   got=$("$@" | head -n 1)
   [ "$got" = "$wanted" ] || { echo "$*: printed '$got', wanted '$wanted'"; exit 1; }
   echo "$(basename "$1"): $got"
@@ -27,6 +27,11 @@ if grep -rl "$build" "$prefix/$libdir/cmake" "$prefix/$libdir/pkgconfig"; then
   echo "an installed file names the build folder"
   exit 1
 fi
+
+echo "-- The README's example is the consumer"
+mkdir -p "$work"
+sed -n '/^```cpp$/,/^```$/p' "$source/../../README.md" | sed '/^```/d' >"$work/readme.cpp"
+sed 1d "$source/consumer/main.cpp" | diff - "$work/readme.cpp" || exit 1
 
 echo "-- CMake, shared and static"
 "$cmake" -S "$source/consumer" -B "$work/consumer" -G "$generator" -DCMAKE_BUILD_TYPE=Release \

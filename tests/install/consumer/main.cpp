@@ -1,14 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// Until the mixture op: a log marginal by hand.
-#include <dgm/ops/log_sum_exp.hpp>
+#include <dgm/ops/diagonal_mixture.hpp>
+#include <dgm/train/optimiser.hpp>
 
 #include <cstdio>
 
 int main() {
-  const dgm::Tensor<float> joint =
-      dgm::Tensor<float>::from({-1.f, -2.f, -3.f, -1.f, -1.f, -2.f}, {3, 2}, dgm::Device::cpu());
-  const dgm::Tensor<float> marginal = dgm::log_sum_exp(joint).value();
-  float total = 0;
-  for (const float value : marginal.to_host()) total += value;
-  std::printf("log p(x) of 3 points: %.3f\n", total);
+  using dgm::Tensor;
+  const dgm::Stream stream = dgm::Device::parse("auto");  // the first GPU, or the CPU
+
+  // 2000 points of two clusters. Draws depend on the seed and on nothing else.
+  const Tensor<float> x = dgm::diagonal_mixture_sample(2000, Tensor<float>::zeros({2}, stream),
+                                                       Tensor<float>::from({-2, 1, 3, -1}, {2, 2}, stream),
+                                                       Tensor<float>::zeros({2, 2}, stream), dgm::Draws(2, stream))
+                              .x;
+
+  // p(x) = sum_k pi_k N(x; mean_k, scale_k^2): logits of pi, means, logarithms of the scales.
+  dgm::Parameters model;
+  dgm::Parameter& logits = model.add("logits", Tensor<float>::zeros({2}, stream));
+  dgm::Parameter& mean = model.add("mean", Tensor<float>::from({-1, 0, 1, 0}, {2, 2}, stream));
+  dgm::Parameter& log_scale = model.add("log_scale", Tensor<float>::zeros({2, 2}, stream));
+
+  dgm::Optimiser optimiser = dgm::adam(model, {.rate = 0.05, .goal = dgm::Goal::maximise});
+  for (int step = 0; step < 300; ++step) {
+    dgm::Tape tape;
+    const dgm::Variable log_likelihood =
+        dgm::diagonal_mixture_log_likelihood(x, tape.watch(logits), tape.watch(mean), tape.watch(log_scale));
+    model.zero_grad();
+    tape.backward(log_likelihood);  // the sum over components and its gradient: one pass over x
+    optimiser.step();
+  }
+
+  const std::vector<float> m = mean.value.to_host();
+  std::printf("means (%.1f, %.1f) and (%.1f, %.1f)\n", m[0], m[1], m[2], m[3]);
 }
