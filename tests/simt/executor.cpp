@@ -212,12 +212,13 @@ Executor& executor() {
   return *instance;
 }
 
-uint64_t next_random(Executor& e) {
-  uint64_t z = (e.random += 0x9E3779B97F4A7C15ull);
+// SplitMix64.
+uint64_t mix(uint64_t z) {
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
   return z ^ (z >> 31);
 }
+uint64_t next_random(Executor& e) { return mix(e.random += 0x9E3779B97F4A7C15ull); }
 unsigned random_below(Executor& e, unsigned n) { return static_cast<unsigned>((next_random(e) >> 32) * n >> 32); }
 
 unsigned number(const Executor& e, const Fiber& f) { return static_cast<unsigned>(&f - e.fibers.data()); }
@@ -644,8 +645,9 @@ void abandon_block(Executor& e) {
 Schedule schedule_of_launch(const Executor& e) {
   if (e.chosen) return *e.chosen;
   if (const char* name = std::getenv("DGM_SIMT_SCHEDULE")) return Schedule::parse(name);
+  // Not in turn: a kernel that is every fourth launch of a loop would meet one order only.
   const uint64_t n = e.counts.launches;
-  return {static_cast<Order>(n % 4), n};
+  return {static_cast<Order>(mix(n * 0x9E3779B97F4A7C15ull) >> 62), n};
 }
 
 std::vector<uint64_t> block_order(Executor& e, uint64_t blocks) {

@@ -50,8 +50,8 @@ struct Schedule {
 
 /// One of each order, and random with several seeds: what a kernel's test should pass under.
 const std::vector<Schedule>& schedules();
-/// Every launch from now on; nullopt returns to DGM_SIMT_SCHEDULE or, without that, to going through
-/// the orders from launch to launch.
+/// Every launch from now on; nullopt returns to DGM_SIMT_SCHEDULE or, without that, to an order that
+/// changes from launch to launch (the same ones each time a program is run).
 void use_schedule(std::optional<Schedule> schedule);
 
 /// Counted since the start of the process.
