@@ -24,7 +24,9 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(DGM_SIMT_UCONTEXT)
+#define DGM_SIMT_ASSEMBLY 1
+#else
 #include <ucontext.h>
 #endif
 
@@ -53,7 +55,7 @@ constexpr unsigned kPatience = 1 << 14;
 // ---------------------------------------------------------------- stacks and switching
 
 struct Context {
-#if defined(__x86_64__)
+#if defined(DGM_SIMT_ASSEMBLY)
   void* stack_pointer = nullptr;
 #else
   ucontext_t context;
@@ -62,7 +64,7 @@ struct Context {
 
 [[noreturn]] void fiber_main();
 
-#if defined(__x86_64__)
+#if defined(DGM_SIMT_ASSEMBLY)
 // swapcontext would ask the kernel for the signal mask twice a switch. A fiber is entered and left
 // through calls only, so the callee-saved registers are all there is to keep.
 extern "C" void simt_switch_stacks(void** from, void* to);
