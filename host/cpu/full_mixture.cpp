@@ -26,6 +26,7 @@
 #include <hwy/foreach_target.h>
 // after foreach_target
 #include "host/cpu/simd-inl.hpp"
+#include "host/cpu/transpose-inl.hpp"
 
 #include <hwy/contrib/math/math-inl.h>
 
@@ -37,6 +38,7 @@ namespace {  // every op has a namespace of this name
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::HWY_NAMESPACE::ExpBelow88;
 using cpu::HWY_NAMESPACE::F32;
+using cpu::HWY_NAMESPACE::Transpose;
 using cpu::HWY_NAMESPACE::VecF32;
 using full::Prepared;
 using full::Sums;
@@ -233,10 +235,9 @@ class Tile {
     const int64_t lanes = Lanes();
     count_ = count;
     used_ = (count + kGroup * lanes - 1) / (kGroup * lanes) * (kGroup * lanes);
-    for (int64_t p = 0; p < count; ++p) {
-      const float* const row = x + (index != nullptr ? index[p] : p) * dims_;
-      for (int64_t i = 0; i < dims_; ++i) x_[i * points_ + p] = row[i];
-    }
+    if (index == nullptr) Transpose(x, dims_, count, dims_, x_, points_);
+    for (int64_t p = 0; p < count && index != nullptr; ++p)
+      Transpose(x + index[p] * dims_, dims_, 1, dims_, x_ + p, points_);
     for (int64_t i = 0; i < dims_; ++i) {
       for (int64_t p = count; p < used_; ++p) x_[i * points_ + p] = 0.0f;
     }
@@ -356,7 +357,7 @@ class Tile {
     for (int64_t i = 0; i < dims_; ++i)
       std::memset(dx_ + i * points_, 0, sizeof(float) * static_cast<std::size_t>(used_));
   }
-  float dx(int64_t p, int64_t i) const { return dx_[i * points_ + p]; }
+  const float* dx() const { return dx_; }  // (D, points)
 
   int64_t points() const { return points_; }
   int64_t count() const { return count_; }
@@ -618,11 +619,7 @@ void StatisticsRows(const Prepared& m, const FullMixtureStatistics& args, int64_
       }
       accumulator.Add(tile, slot, keep ? tile.kept(slot) : tile.again(), with_dx);
     }
-    if (with_dx) {
-      for (int64_t p = 0; p < count; ++p) {
-        for (int64_t i = 0; i < dims; ++i) args.dx[(n + p) * dims + i] = tile.dx(p, i);
-      }
-    }
+    if (with_dx) Transpose(tile.dx(), points, dims, count, args.dx + n * dims, dims);
     accumulator.EndTile();
   }
   accumulator.Flush();
@@ -771,7 +768,7 @@ void JointStatisticsRows(const Prepared& m, const FullMixtureJointStatistics& ar
       accumulator.Add(tile, slot, tile.again(), with_dx);
       if (with_dx) {
         for (int64_t p = 0; p < count; ++p) {
-          for (int64_t i = 0; i < dims; ++i) args.dx[rows[p] * dims + i] += tile.dx(p, i);
+          for (int64_t i = 0; i < dims; ++i) args.dx[rows[p] * dims + i] += tile.dx()[i * kPoints + p];
         }
       }
       accumulator.EndTile();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows are split over threads. A row is visited in chunks that stay in the first-level cache: a
-// first pass finds the chunk's largest term, a second sums the exponentials, so memory is read
-// once. Traffic: forward reads 4 bytes a term; backward reads 4 and writes 4.
+// Rows are split over threads; memory is read once. Traffic: forward reads 4 bytes a term; backward reads 4 and
+// writes 4.
 #include "kernels/log_sum_exp.hpp"
 
 #include "host/cpu/parallel.hpp"
@@ -11,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "host/cpu/log_sum_exp.cpp"
 #include <hwy/foreach_target.h>
 // after foreach_target
+#include "host/cpu/log_sum-inl.hpp"
 #include "host/cpu/simd-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,50 +24,10 @@ using cpu::HWY_NAMESPACE::LoadFirst;
 using cpu::HWY_NAMESPACE::StoreFirst;
 using cpu::HWY_NAMESPACE::VecF32;
 
-constexpr int64_t kChunk = 4096;
-
-LogSum ChunkLogSum(const float* x, int64_t count) {
-  const F32 d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const VecF32 lowest = hn::Set(d, -INFINITY);
-  VecF32 max = lowest;
-  VecF32 nan = hn::Zero(d);  // stays zero unless a term is NaN: x * 0 + nan would trip over inf
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    const VecF32 v = hn::LoadU(d, x + i);
-    max = hn::Max(max, v);
-    nan = hn::Or(nan, hn::VecFromMask(d, hn::IsNaN(v)));
-  }
-  if (i < count) {
-    const VecF32 v = LoadFirst(d, x + i, static_cast<std::size_t>(count - i), lowest);
-    max = hn::Max(max, v);
-    nan = hn::Or(nan, hn::VecFromMask(d, hn::IsNaN(v)));
-  }
-  if (!hn::AllFalse(d, hn::MaskFromVec(nan))) return add(LogSum{}, NAN);
-  const float largest = hn::GetLane(hn::MaxOfLanes(d, max));
-  if (largest == -INFINITY) return {};
-  if (largest == INFINITY) return {INFINITY, 1.0f};
-  const VecF32 shift = hn::Set(d, largest);
-  VecF32 sum = hn::Zero(d);
-  i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    sum = hn::Add(sum, ExpBelow88(d, hn::Sub(hn::LoadU(d, x + i), shift)));
-  }
-  if (i < count) {
-    const VecF32 v = LoadFirst(d, x + i, static_cast<std::size_t>(count - i), lowest);
-    sum = hn::Add(sum, ExpBelow88(d, hn::Sub(v, shift)));
-  }
-  return {largest, hn::GetLane(hn::SumOfLanes(d, sum))};
-}
-
 void Forward(const LogSumExpForward& args, int64_t begin, int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const float* const row = args.x + b * args.cols;
-    LogSum total = ChunkLogSum(row, std::min(kChunk, args.cols));
-    for (int64_t k = kChunk; k < args.cols; k += kChunk) {
-      total = merge(total, ChunkLogSum(row + k, std::min(kChunk, args.cols - k)));
-    }
-    args.y[b] = total.log() + args.shift;
+    args.y[b] = cpu::HWY_NAMESPACE::RowLogSum(row, args.cols).log() + args.shift;
   }
 }
 
