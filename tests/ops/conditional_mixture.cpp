@@ -143,7 +143,8 @@ TEST_P(ConditionalMixture, MatchesTheReferenceOverManyRowsAndDimensions) {
 }
 
 TEST_P(ConditionalMixture, GradientsAgreeWithCentralDifferencesOfTheReference) {
-  for (const auto& [n, k, d] : {std::array<int64_t, 3>{3, 1, 1}, {3, 5, 1}, {5, 3, 2}, {2, 18, 3}, {2, 3, 17}}) {
+  for (const auto& shape : {std::array<int64_t, 3>{3, 1, 1}, {3, 5, 1}, {5, 3, 2}, {2, 18, 3}, {2, 3, 17}}) {
+    const int64_t n = shape[0], k = shape[1], d = shape[2];
     const Case c = make_case(n, k, d, 40 + static_cast<uint64_t>(k));
     const auto g = random_normals(n, 5);
     const Reals differences = central_differences(

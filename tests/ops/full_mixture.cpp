@@ -292,7 +292,8 @@ TEST_P(FullMixture, MatchesTheReferenceOverManyRows) {
 }
 
 TEST_P(FullMixture, GradientAgreesWithCentralDifferencesOfTheReference) {
-  for (const auto& [n, k, d] : {std::array<int64_t, 3>{3, 1, 1}, {5, 3, 2}, {4, 2, 5}, {5, 3, 8}, {3, 2, 11}}) {
+  for (const auto& shape : {std::array<int64_t, 3>{3, 1, 1}, {5, 3, 2}, {4, 2, 5}, {5, 3, 8}, {3, 2, 11}}) {
+    const int64_t n = shape[0], k = shape[1], d = shape[2];
     const Case c = make_case(n, k, d, 40 + static_cast<uint64_t>(d), 100);
     const auto g = random_normals(n, 5);
     const Reals wanted = central_differences(
