@@ -11,6 +11,17 @@
 #include <cstdint>
 #include <utility>
 
+// Unrolling is for nvcc, which must know every register by name; for the executor it would only cost
+// compile time.
+#if defined(DGM_SIMT)
+#define DGM_UNROLL
+#define DGM_UNROLL_BY(count)
+#else
+#define DGM_PRAGMA(text) _Pragma(#text)
+#define DGM_UNROLL DGM_PRAGMA(unroll)
+#define DGM_UNROLL_BY(count) DGM_PRAGMA(unroll count)
+#endif
+
 namespace dgm::cuda {
 
 /// Queues kernel<<<grid, block, shared_bytes, stream>>>(args...). A grid of no blocks is a CUDA

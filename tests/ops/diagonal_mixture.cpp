@@ -264,6 +264,8 @@ std::vector<Problem> odd_sizes() {
   for (const int64_t dims : {1, 2, 3, 5, 16, 17, 64}) result.push_back(random_problem(49, 17, dims));
   result.push_back(random_problem(97, 40, 1));
   result.push_back(random_problem(97, 70, 2));
+  result.push_back(random_problem(21, 3, 130));
+  result.push_back(random_problem(33, 66, 67));
   return result;
 }
 
