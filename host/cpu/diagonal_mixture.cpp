@@ -7,9 +7,9 @@
 // Arithmetic a row, component and dimension costs a subtraction, a product and an FMA forward, and a
 //            subtraction, a product, a sum and an FMA for the statistics: 4 of the 7 on the pipes of FMA, the
 //            others beside them where a core adds on pipes of their own. Residuals are taken from each
-//            component's own mean, never as x^2 - 2 x mean + mean^2, which cancels where components
-//            are tight. An exponential is a polynomial of degree 5.
-// Scratch    2 K D floats that threads share, 2 K D + 80 K a thread; nothing grows with N.
+//            component's own mean, never as x^2 - 2 x mean + mean^2, which cancels where components are
+//            tight. An exponential is a polynomial of degree 5.
+// Scratch    2 K D floats that threads share, 2 K D + 40 (K + D) and few more a thread; nothing grows with N.
 // Order      a tile's sums in f32, added to a block's in f32, added in double to the result in the order
 //            of blocks, whichever thread made them: the same bits for any number of threads.
 //
@@ -34,7 +34,7 @@
 namespace dgm::kernels {
 namespace {
 
-constexpr int64_t kTileRows = 48;
+constexpr int64_t kTileRows = 40;
 constexpr int64_t kRowGroup = 8;        // rows of a register tile
 constexpr float kFarthest = 1e16f;      // squares of differences stay floats, times the rows of a block
 constexpr float kExtremeLogScale = 30;  // and so do those of the closest
@@ -72,12 +72,13 @@ struct Plan {
 /// A tile of rows.
 struct Tile {
   int64_t rows;
-  float* x;                // (kTileRows, dims); zeros from `rows` on and where a row is left to the slow path
-  float* terms;            // (kTileRows, stride): log joints, then exp(log joint - max), then weighted responsibilities
-  float max[kTileRows];    // base 2
-  float sum[kTileRows];    // of the exponentials; 0 if all joints are -inf
-  float y[kTileRows];      // log marginal, unless sum is 0
-  float scale[kTileRows];  // w / sum, from the caller; 0 for a row that adds nothing
+  float* x;      // (kTileRows, dims); zeros from `rows` on and where a row is left to the slow path
+  float* terms;  // (kTileRows, stride): log joints, then exp(log joint - max), then weighted responsibilities
+  // Past the last row there is room for a vector.
+  float max[kTileRows + 16];    // base 2
+  float sum[kTileRows + 16];    // of the exponentials; 0 if all joints are -inf
+  float y[kTileRows + 16];      // log marginal, unless sum is 0
+  float scale[kTileRows + 16];  // w / sum, from the caller; 0 for a row that adds nothing
 };
 
 }  // namespace
@@ -341,7 +342,7 @@ void Exponentials(const Plan& plan, Tile& tile) {
   for (int64_t n = 0; n < rows; n += kRowGroup) {
     ExponentialsOfGroup(tile.terms + n * plan.stride, plan.stride, plan.vectors * lanes, tile.max + n, tile.sum + n);
   }
-  for (int64_t n = 0; n < kTileRows; n += lanes) {
+  for (int64_t n = 0; n < rows; n += lanes) {
     const VecF32 log_sum = Log(d, hn::LoadU(d, tile.sum + n));
     hn::StoreU(hn::MulAdd(hn::LoadU(d, tile.max + n), hn::Set(d, static_cast<float>(1.0 / kLog2E)), log_sum), d,
                tile.y + n);
