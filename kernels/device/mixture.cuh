@@ -2,6 +2,7 @@
 // What the mixture kernels share: exponentials and log-sums in base 2, reductions, scratch memory.
 #pragma once
 
+#include "kernels/device/fast_math.cuh"
 #include "kernels/device/launch.cuh"
 #include "kernels/device/random.cuh"
 #include "kernels/device/warp.cuh"
@@ -14,34 +15,9 @@
 
 namespace dgm::cuda {
 
-inline constexpr float kLog2E = 1.44269504f;
-inline constexpr float kLn2 = 0.693147181f;
 inline constexpr double kHalfLog2Pi = 0.91893853320467274178;
 /// Where a running maximum starts. Finite, so that a difference of two of them is never inf - inf.
 inline constexpr float kLowest = -3e38f;
-
-/// 2^x by the special function unit: 2 ulp; results below 2^-126 are 0.
-__device__ __forceinline__ float exp2_fast(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return exp2f(x);
-#endif
-}
-
-/// 1 / x by the special function unit: 1 ulp. A true division is a call, around which a kernel that
-/// holds its tile in registers would spill.
-__device__ __forceinline__ float reciprocal(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return 1.0f / x;
-#endif
-}
 
 /// sum of 2^term = sum * 2^max. A NaN term is in sum only: max stays a number.
 struct Peak {
