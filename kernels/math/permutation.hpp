@@ -29,9 +29,11 @@ DGM_HD inline int64_t permuted(int64_t at, int64_t n, const Words& words) {
       const bool turn = round % 2 == 0;
       const PhiloxWords w = words(static_cast<uint64_t>(turn ? right : left), round);
       if (turn) {
-        left = (left + index_from_words(w.w[0], w.w[1], a)) % a;
+        left += index_from_words(w.w[0], w.w[1], a);
+        left -= left >= a ? a : 0;
       } else {
-        right = (right + index_from_words(w.w[0], w.w[1], b)) % b;
+        right += index_from_words(w.w[0], w.w[1], b);
+        right -= right >= b ? b : 0;
       }
     }
     at = left * b + right;
