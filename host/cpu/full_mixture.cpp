@@ -262,8 +262,8 @@ class Tile {
     }
   }
 
-  // log p(x, component) of the tile to `log_joint`, and t if it is to be kept. A point so far off
-  // that its squared distance overflows gets t = 0: 0 * inf would be NaN later.
+  // log p(x, component) of the tile to `log_joint`, and t if it is to be kept. A point so far off that its
+  // squared distance overflows gets -inf and t = 0: 0 * inf would be NaN later.
   template <bool kStore>
   void Whiten(int64_t slot, float* t, float* log_joint) {
     const F32 f;
@@ -286,15 +286,15 @@ class Tile {
         WhitenRows<rows.value, kStore>(inverse, dims_, i, d_ + p, points_, t + p, q);
       });
       for (int v = 0; v < kGroup; ++v) {
-        hn::Store(hn::NegMulAdd(q[v], hn::Set(f, 0.5f), log_norm), f, log_joint + p + v * lanes);
-        if constexpr (kStore) {
-          const auto far = hn::Eq(q[v], infinity);
-          if (!hn::AllFalse(f, far)) {
-            for (int64_t i = 0; i < dims_; ++i) {
-              float* const at = t + i * points_ + p + v * lanes;
-              hn::Store(hn::IfThenZeroElse(far, hn::Load(f, at)), f, at);
-            }
-          }
+        float* const joint = log_joint + p + v * lanes;
+        hn::Store(hn::NegMulAdd(q[v], hn::Set(f, 0.5f), log_norm), f, joint);
+        const auto near = hn::Lt(q[v], infinity);
+        if (hn::AllTrue(f, near) || !is_number(slot)) continue;
+        // inf - inf in t makes the distance NaN although the point is a number: as far as inf.
+        hn::Store(hn::IfThenElse(near, hn::Load(f, joint), hn::Set(f, -INFINITY)), f, joint);
+        for (int64_t i = 0; i < dims_ && kStore; ++i) {
+          float* const at = t + i * points_ + p + v * lanes;
+          hn::Store(hn::IfThenElseZero(near, hn::Load(f, at)), f, at);
         }
       }
     }
@@ -362,6 +362,15 @@ class Tile {
   int64_t points() const { return points_; }
   int64_t count() const { return count_; }
   int64_t used() const { return used_; }
+
+  // Whether a component's parameters are all finite.
+  bool is_number(int64_t slot) const {
+    float sum = m_.log_norm[static_cast<std::size_t>(slot)] * 0.0f;
+    for (int64_t i = 0; i < dims_; ++i) sum += m_.mean[static_cast<std::size_t>(slot * dims_ + i)] * 0.0f;
+    const float* const inverse = m_.inverse.data() + slot * dims_ * dims_;
+    for (int64_t i = 0; i < dims_ * dims_; ++i) sum += inverse[i] * 0.0f;
+    return sum == 0.0f;
+  }
 
   float* l;           // (A, points)
   float* y;           // (points)

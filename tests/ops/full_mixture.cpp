@@ -493,20 +493,26 @@ TEST_P(FullMixture, RowsOfNaNAndInfinityDoNotDisturbTheOthers) {
 }
 
 TEST_P(FullMixture, AComponentOutOfRangeOfARowLeavesTheOthersIntact) {
-  // The second component is so far from the rows that its squared distance overflows.
-  Case c = make_case(10, 1, 3, 2);
-  Case two = c;
-  two.k = 2;
-  two.logits = {0.0f, 0.0f};
-  two.mean.insert(two.mean.end(), 3, 1e25f);
-  two.factor.insert(two.factor.end(), c.factor.begin(), c.factor.end());
-  const auto got = statistics(two);
-  const auto wanted = statistics(c);
-  const auto s2 = got.s2.to_host();
-  const auto s2_wanted = wanted.s2.to_host();
-  for (std::size_t i = 0; i < s2_wanted.size(); ++i) {
-    EXPECT_NEAR(s2[i], s2_wanted[i], 1e-4) << i;
-    EXPECT_EQ(s2[i + s2_wanted.size()], 0.0) << i;
+  // The second component is so far from the rows that the squared distance overflows, or t itself, in
+  // terms of either sign.
+  for (const float far : {1e25f, 3e38f}) {
+    const Case c = make_case(10, 1, 3, 2);
+    Case two = c;
+    two.k = 2;
+    two.logits = {0.0f, 0.0f};
+    two.mean.insert(two.mean.end(), 3, far);
+    two.factor.insert(two.factor.end(), c.factor.begin(), c.factor.end());
+    const auto y = log_marginal(two);
+    const auto alone = log_marginal(c);
+    for (std::size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], alone[i] - std::log(2.0f), 1e-4) << i;
+    const auto s2 = statistics(two).s2.to_host();
+    const auto s2_wanted = statistics(c).s2.to_host();
+    for (std::size_t i = 0; i < s2_wanted.size(); ++i) {
+      EXPECT_NEAR(s2[i], s2_wanted[i], 1e-4) << i;
+      EXPECT_EQ(s2[i + s2_wanted.size()], 0.0) << i;
+    }
+    const auto d = marginal_gradients(two, std::vector<float>(10, 1.0f)).joined();
+    for (std::size_t i = 0; i < d.size(); ++i) EXPECT_TRUE(std::isfinite(d[i])) << "element " << i;
   }
 }
 
