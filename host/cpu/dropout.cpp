@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A vector's lanes each draw one block of four words, for neighbouring blocks of a row and then of the
+// The lanes of two vectors each draw one block of four words, for neighbouring blocks of a row and then of the
 // next; the words are laid out in the order of the elements and compared with the threshold.
 // Traffic: 4 bytes an element read and 4 written; about 4 vector instructions an element of a lane.
 #include "kernels/dropout.hpp"
@@ -28,23 +28,23 @@ using cpu::HWY_NAMESPACE::U32;
 void Drop(const Dropout& args, int64_t begin, int64_t end) {
   const F32 d;
   const U32 du;
-  constexpr int64_t kMostLanes = HWY_MAX_BYTES / sizeof(uint32_t);
+  constexpr int64_t kMostBlocks = 2 * HWY_MAX_BYTES / sizeof(uint32_t);
   const auto lanes = static_cast<int64_t>(hn::Lanes(du));
-  HWY_ALIGN uint32_t block[kMostLanes] = {};
-  HWY_ALIGN uint32_t low[kMostLanes] = {};
-  HWY_ALIGN uint32_t high[kMostLanes] = {};
-  HWY_ALIGN uint32_t words[4 * kMostLanes];
-  HWY_ALIGN uint32_t in_order[4 * kMostLanes + 4];
+  HWY_ALIGN uint32_t block[kMostBlocks] = {};
+  HWY_ALIGN uint32_t low[kMostBlocks] = {};
+  HWY_ALIGN uint32_t high[kMostBlocks] = {};
+  HWY_ALIGN uint32_t words[4 * kMostBlocks];
+  HWY_ALIGN uint32_t in_order[4 * kMostBlocks + 4];
   const auto step = static_cast<uint32_t>(*args.draws.step);
   const auto threshold = hn::Set(du, args.threshold);
   const auto scale = hn::Set(d, args.scale);
   const int64_t blocks = (args.cols + 3) / 4;
   int64_t row = begin / blocks;
   int64_t at = begin % blocks;
-  for (int64_t first = begin; first < end; first += lanes) {
-    const int64_t count = std::min(lanes, end - first);
+  for (int64_t first = begin; first < end; first += 2 * lanes) {
+    const int64_t count = std::min(2 * lanes, end - first);
     const int64_t element = row * args.cols + 4 * at;
-    int64_t lengths[kMostLanes];
+    int64_t lengths[kMostBlocks];
     for (int64_t i = 0; i < count; ++i) {
       const uint64_t datum = static_cast<uint64_t>(args.data != nullptr ? args.data[row] : row);
       const uint64_t subsequence = (args.draws.site << 48) | datum;

@@ -23,6 +23,9 @@ namespace dgm::kernels::HWY_NAMESPACE {
 void Values(const Map<Unary>& args, int64_t begin, int64_t end) { MapRange(args, begin, end); }
 void Gradients(const MapGradient<Unary>& args, int64_t begin, int64_t end) { MapGradientRange(args, begin, end); }
 
+constexpr int64_t kNarrowRow = 32;
+constexpr int64_t kColumnBlock = 1024;
+
 template <class F>
 void BinaryRange(const MapBinary& args, int64_t begin, int64_t end) {
   const int last = args.axes - 1;
@@ -30,6 +33,28 @@ void BinaryRange(const MapBinary& args, int64_t begin, int64_t end) {
   const bool a_runs = args.a_strides[last] != 0;
   const bool b_runs = args.b_strides[last] != 0;
   const bool past_caches = args.size > kCachedElements;
+  if (args.axes == 2 && width <= kNarrowRow && begin % width == 0 && end % width == 0 &&
+      ((a_runs && args.a_strides[0] == width && !b_runs) || (b_runs && args.b_strides[0] == width && !a_runs))) {
+    // One number for each narrow row: written out for some rows at a time.
+    HWY_ALIGN float column[kColumnBlock];
+    const float* const numbers = a_runs ? args.b : args.a;
+    const int64_t number_stride = a_runs ? args.b_strides[0] : args.a_strides[0];
+    const int64_t rows = kColumnBlock / width;
+    for (int64_t row = begin / width; row * width < end; row += rows) {
+      const int64_t count = std::min(rows * width, end - row * width);
+      for (int64_t i = 0; i * width < count; ++i) {
+        const float number = numbers[(row + i) * number_stride];
+        for (int64_t c = 0; c < width; ++c) column[i * width + c] = number;
+      }
+      const float* const full = (a_runs ? args.a : args.b) + row * width;
+      ForEach(0, count, past_caches, args.y + row * width, [&](const auto& load) HWY_ATTR {
+        return a_runs ? F::template value<Lanes>(load(full), load(column))
+                      : F::template value<Lanes>(load(column), load(full));
+      });
+    }
+    hwy::FlushStream();
+    return;
+  }
   // Where row begin / width is.
   int64_t at[MapBinary::kMostAxes] = {};
   int64_t rest = begin / width;
@@ -88,7 +113,9 @@ constexpr int64_t kMultiple = 16;  // ranges begin at cache lines
 
 void run_range(const MapBinary& args) {
   const auto binaries = HWY_DYNAMIC_DISPATCH(Binaries);
-  cpu::parallel_ranges(args.size, kGrain, kMultiple,
+  // Narrow rows are kept whole.
+  const int64_t width = args.extents[args.axes - 1];
+  cpu::parallel_ranges(args.size, kGrain, width <= 32 ? width * kMultiple : kMultiple,
                        [&](int64_t begin, int64_t end, int) { binaries(args, begin, end); });
 }
 

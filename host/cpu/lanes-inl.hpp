@@ -77,9 +77,10 @@ struct Lanes {
 
   /// 2 ulp.
   static HWY_INLINE V log1p(V x) {
-    const V u = set(1.0f) + x;
-    // What rounding took from 1 + x comes back to first order.
-    return log_normal(u, set(0.0f)) + (x - (u - set(1.0f))) / u;
+    // 1 + x is never formed, so nothing of x is lost: it is 1 + f, or 2 (1 + f) with f = (x - 1) / 2.
+    const auto large = hn::Ge(x, set(0.41421356f));
+    const V f = hn::IfThenElse(large, set(0.5f) * (x - set(1.0f)), x);
+    return log_of(f, hn::IfThenElseZero(large, set(1.0f)));
   }
 
   /// 2 ulp.
@@ -125,6 +126,11 @@ struct Lanes {
     const auto bits = hn::Sub(hn::BitCast(di, x), root_half);
     const V e = hn::ConvertTo(d, hn::ShiftRight<23>(bits)) + exponent;
     const V f = hn::BitCast(d, hn::Add(hn::And(bits, hn::Set(di, 0x007fffff)), root_half)) - set(1.0f);
+    return log_of(f, e);
+  }
+
+  // log(1 + f) + e ln 2 for 1 + f in [sqrt(1/2), sqrt(2)].
+  static HWY_INLINE V log_of(V f, V e) {
     V p = set(6.915367995e-2f);
     p = hn::MulAdd(p, f, set(-1.178980766e-1f));
     p = hn::MulAdd(p, f, set(1.187297631e-1f));

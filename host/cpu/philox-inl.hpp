@@ -10,6 +10,7 @@
 
 #include <hwy/highway.h>
 
+#include <cstddef>
 #include <cstdint>
 
 HWY_BEFORE_NAMESPACE();
@@ -37,32 +38,39 @@ HWY_INLINE VecU32 MulHighLow(VecU32 a, VecU32 b, VecU32& low) {
 #endif
 }
 
-/// words[4 i + j] is word j of the block with counter (block[i], step, low[i], high[i]), i < Lanes(U32).
-/// All pointers aligned to a vector.
+/// words[4 i + j] is word j of the block with counter (block[i], step, low[i], high[i]), for i below twice
+/// the lanes of U32. All pointers aligned to a vector.
 HWY_INLINE void PhiloxWordsOf(uint64_t seed, uint32_t step, const uint32_t* HWY_RESTRICT block,
                               const uint32_t* HWY_RESTRICT low, const uint32_t* HWY_RESTRICT high,
                               uint32_t* HWY_RESTRICT words) {
   const U32 d;
+  const std::size_t lanes = hn::Lanes(d);
   const VecU32 multiplier0 = hn::Set(d, 0xD2511F53u);
   const VecU32 multiplier1 = hn::Set(d, 0xCD9E8D57u);
   auto key0 = static_cast<uint32_t>(seed);
   auto key1 = static_cast<uint32_t>(seed >> 32);
-  VecU32 c0 = hn::Load(d, block);
-  VecU32 c1 = hn::Set(d, step);
-  VecU32 c2 = hn::Load(d, low);
-  VecU32 c3 = hn::Load(d, high);
+  // Two vectors at once: a round waits for the products of the one before.
+  VecU32 a0 = hn::Load(d, block), b0 = hn::Load(d, block + lanes);
+  VecU32 a1 = hn::Set(d, step), b1 = a1;
+  VecU32 a2 = hn::Load(d, low), b2 = hn::Load(d, low + lanes);
+  VecU32 a3 = hn::Load(d, high), b3 = hn::Load(d, high + lanes);
   for (int round = 0; round < 10; ++round) {
-    VecU32 low0, low1;
-    const VecU32 high0 = MulHighLow(multiplier0, c0, low0);
-    const VecU32 high1 = MulHighLow(multiplier1, c2, low1);
-    c0 = hn::Xor(hn::Xor(high1, c1), hn::Set(d, key0));
-    c2 = hn::Xor(hn::Xor(high0, c3), hn::Set(d, key1));
-    c1 = low1;
-    c3 = low0;
+    const VecU32 k0 = hn::Set(d, key0);
+    const VecU32 k1 = hn::Set(d, key1);
+    VecU32 a_low0, a_low1, b_low0, b_low1;
+    const VecU32 a_high0 = MulHighLow(multiplier0, a0, a_low0);
+    const VecU32 b_high0 = MulHighLow(multiplier0, b0, b_low0);
+    const VecU32 a_high1 = MulHighLow(multiplier1, a2, a_low1);
+    const VecU32 b_high1 = MulHighLow(multiplier1, b2, b_low1);
+    a0 = hn::Xor(hn::Xor(a_high1, a1), k0), b0 = hn::Xor(hn::Xor(b_high1, b1), k0);
+    a2 = hn::Xor(hn::Xor(a_high0, a3), k1), b2 = hn::Xor(hn::Xor(b_high0, b3), k1);
+    a1 = a_low1, b1 = b_low1;
+    a3 = a_low0, b3 = b_low0;
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
-  hn::StoreInterleaved4(c0, c1, c2, c3, d, words);
+  hn::StoreInterleaved4(a0, a1, a2, a3, d, words);
+  hn::StoreInterleaved4(b0, b1, b2, b3, d, words + 4 * lanes);
 }
 
 }  // namespace dgm::cpu::HWY_NAMESPACE

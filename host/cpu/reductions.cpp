@@ -29,6 +29,19 @@ constexpr int64_t kTile = 2048;  // columns whose accumulators are 16 KiB
 // sum x[i] (* factor[i]).
 template <bool kFactor>
 double SumOf(const float* HWY_RESTRICT x, const float* HWY_RESTRICT factor, int64_t count) {
+  constexpr int64_t kFew = 16;
+  if (count <= kFew) {
+    // Adding up a vector's lanes would cost more than the terms.
+    double even = 0;
+    double odd = 0;
+    int64_t i = 0;
+    for (; i + 1 < count; i += 2) {
+      even += kFactor ? double{x[i]} * double{factor[i]} : double{x[i]};
+      odd += kFactor ? double{x[i + 1]} * double{factor[i + 1]} : double{x[i + 1]};
+    }
+    if (i < count) even += kFactor ? double{x[i]} * double{factor[i]} : double{x[i]};
+    return even + odd;
+  }
   const F64 d;
   const HalfF32 df;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -117,6 +130,15 @@ template <bool kFactor>
 void Tasks(const SumAxis& args, int64_t begin, int64_t end) {
   HWY_ALIGN double acc[kTile];
   const int64_t chunks = args.chunks();
+  if (args.inner == 1 && chunks == 1) {
+    // A task is a row, which may be too short for the divisions below.
+    for (int64_t o = begin; o < end; ++o) {
+      const int64_t at = o * args.count;
+      const double sum = SumOf<kFactor>(args.x + at, kFactor ? args.factor + at : nullptr, args.count);
+      args.y[o] = static_cast<float>(args.scale * sum);
+    }
+    return;
+  }
   const int64_t tiles = (args.inner + kTile - 1) / kTile;
   for (int64_t task = begin; task < end; ++task) {
     const int64_t tile = task % tiles;
