@@ -158,7 +158,8 @@ inline constexpr std::size_t kTotalBytes = SharedMemory::bytes<double>(kTotalThr
 inline constexpr std::size_t kCumulativeBytes = kTotalBytes + SharedMemory::bytes<double>(kTotalThreads);
 
 /// *total = sum of totals.
-static __global__ void __launch_bounds__(kTotalThreads) total_kernel(const double* totals, int count, float* total) {
+[[maybe_unused]] static __global__ void __launch_bounds__(kTotalThreads)
+    total_kernel(const double* totals, int count, float* total) {
   SharedMemory smem;
   double* const room = smem.take<double>(kTotalThreads / kWarp);
   double sum = 0;
@@ -168,7 +169,7 @@ static __global__ void __launch_bounds__(kTotalThreads) total_kernel(const doubl
 }
 
 /// d_logits = upstream (s0 - softmax(logits) sum s0).
-static __global__ void __launch_bounds__(kTotalThreads)
+[[maybe_unused]] static __global__ void __launch_bounds__(kTotalThreads)
     logit_gradient_kernel(const float* logits, const double* s0, int64_t components, const float* upstream,
                           float* d_logits) {
   SharedMemory smem;
@@ -186,7 +187,7 @@ static __global__ void __launch_bounds__(kTotalThreads)
 }
 
 /// cumulative[k] = sum_{i <= k} exp(logits[i] - max).
-static __global__ void __launch_bounds__(kTotalThreads)
+[[maybe_unused]] static __global__ void __launch_bounds__(kTotalThreads)
     cumulative_kernel(const float* logits, int64_t components, double* cumulative) {
   SharedMemory smem;
   double* const room = smem.take<double>(kTotalThreads / kWarp);
