@@ -687,11 +687,14 @@ TEST_P(DiagonalMixture, PosteriorDrawsAvoidComponentsOfNoWeightAndRowsWithoutPos
 }
 
 TEST_P(DiagonalMixture, LogJointAndItsGradientsMatchTheReference) {
-  for (const int64_t samples : {1, 3}) {
-    const Problem p = random_problem(45, 6, 5, 38);
+  const std::vector<Problem> problems = {random_problem(45, 6, 5, 38), random_problem(45, 6, 5, 38),
+                                         random_problem(7, 67, 2, 38), random_problem(7, 3, 66, 38)};
+  for (std::size_t which = 0; which < problems.size(); ++which) {
+    const int64_t samples = which == 0 ? 1 : 3;
+    const Problem& p = problems[which];
     const Tensors t = upload(p);
     std::vector<int32_t> z;
-    for (int64_t i = 0; i < p.rows * samples; ++i) z.push_back(static_cast<int32_t>((i * 7 + i / 5) % 6));
+    for (int64_t i = 0; i < p.rows * samples; ++i) z.push_back(static_cast<int32_t>((i * 7 + i / 5) % p.components));
     const std::vector<float> g = random_normals(p.rows * samples, 39);
     Tape tape;
     const Variable x = tape.watch(t.x), logits = tape.watch(t.logits), mean = tape.watch(t.mean),
@@ -704,7 +707,8 @@ TEST_P(DiagonalMixture, LogJointAndItsGradientsMatchTheReference) {
     const auto objective = [&](const Reference& mixture, const Reals& data, Reals* joints) {
       Real sum = 0;
       for (std::size_t i = 0; i < z.size(); ++i) {
-        const Real value = mixture.log_joint(&data[i / static_cast<std::size_t>(samples) * 5], z[i]);
+        const Real value =
+            mixture.log_joint(&data[i / static_cast<std::size_t>(samples) * static_cast<std::size_t>(p.dims)], z[i]);
         if (joints != nullptr) joints->push_back(value);
         sum += g[i] * value;
       }

@@ -351,7 +351,7 @@ TEST_P(FullMixture, LogLikelihoodIsTheWeightedSumAndItsGradientTheMarginals) {
 }
 
 TEST_P(FullMixture, StatisticsMatchTheReference) {
-  std::vector<std::array<int64_t, 3>> shapes = {{1, 1, 1}, {70, 4, 3}, {33, 2, 8}, {20, 3, 17}};
+  std::vector<std::array<int64_t, 3>> shapes = {{1, 1, 1}, {70, 4, 3}, {33, 2, 8}, {20, 3, 17}, {70, 2, 41}};
   if (on_cpu()) {
     shapes.push_back({600, 5, 10});
     shapes.push_back({150, 16, 64});
