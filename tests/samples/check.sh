@@ -1,0 +1,88 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# check.sh SAMPLES DATA WORK: whatever the samples are given, they end with a message and a status of their own, never by
+# a signal or an exception that nobody caught; what is right works.
+samples=$1 data=$2 work=$3
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work" || exit 1
+bad=0 count=0
+
+# ends_well WANTED COMMAND...: WANTED is ok, refused, or any of the two.
+ends_well() {
+  wanted=$1
+  shift
+  count=$((count + 1))
+  timeout 120 "$@" >out.txt 2>err.txt </dev/null
+  status=$?
+  problem=
+  [ $status -lt 124 ] || problem="ended by a signal, a timeout or abort()"
+  if [ $status != 0 ] && [ ! -s err.txt ] && [ ! -s out.txt ]; then problem="said nothing"; fi
+  if grep -qE 'terminate called|AddressSanitizer|runtime error:|Segmentation' err.txt; then problem="crashed"; fi
+  [ "$wanted" != ok ] || [ $status = 0 ] || problem="should have worked"
+  [ "$wanted" != refused ] || [ $status != 0 ] || problem="should have been refused"
+  if [ -n "$problem" ]; then
+    bad=$((bad + 1))
+    echo "FAILED: $* ($status): $problem"
+    tail -n 3 out.txt err.txt
+  fi
+}
+
+head -n 40 "$data/penguins_bill.csv" >small.csv
+: >empty.csv
+printf 'a,b\n' >header.csv
+printf '1,2\n3\n4,5\n' >ragged.csv
+printf '1,2\n3,x\n4,5\n' >word.csv
+printf '1,2\nnan,3\n4,5\n' >nan.csv
+printf '1,2\ninf,3\n4,5\n' >inf.csv
+printf '1,2\n' >one.csv
+printf '1,7\n2,7\n4,7\n5,7\n' >constant.csv
+printf '3,3\n3,3\n3,3\n3,3\n' >same.csv
+printf '1e300,1\n-1e300,2\n3,4\n' >huge.csv
+head -c 4096 /dev/zero >zeros.csv
+head -c 3000 "$samples/mixture" >binary.csv
+gzip -c small.csv >small.csv.gz
+head -c 100 small.csv.gz >cut.csv.gz
+printf '\223NUMPY\001\000\020\000{bad header}' >bad.npy
+printf 'not a model' >bad.safetensors
+
+mixture=$samples/mixture
+ends_well ok "$mixture" --help
+ends_well ok "$mixture" --data small.csv -k 2 --restarts 2 --save model.safetensors --assignments z.csv --json out.json
+ends_well ok "$mixture" --data small.csv.gz -k 2 --restarts 2 --covariance diag
+ends_well ok "$mixture" --data small.csv --load model.safetensors
+ends_well refused "$mixture"
+ends_well refused "$mixture" --data absent.csv
+ends_well refused "$mixture" --data .
+ends_well refused "$mixture" --data small.csv -k 0
+ends_well refused "$mixture" --data small.csv -k two
+ends_well refused "$mixture" --data small.csv --covariance round
+ends_well refused "$mixture" --data small.csv --device gpu
+ends_well refused "$mixture" --data small.csv --unknown
+ends_well refused "$mixture" --data small.csv --load bad.safetensors
+ends_well refused "$mixture" --data small.csv -k 2 --save "$work/no/such/folder/model.safetensors"
+for file in empty header ragged word nan inf zeros binary; do ends_well refused "$mixture" --data $file.csv -k 2; done
+for file in one constant same huge; do
+  for covariance in diag full; do
+    for k in 1 2 5; do ends_well any "$mixture" --data $file.csv -k $k --covariance $covariance --restarts 2; done
+  done
+done
+ends_well refused "$mixture" --data cut.csv.gz
+ends_well refused "$mixture" --data bad.npy
+head -c 60 model.safetensors >cut.safetensors
+ends_well refused "$mixture" --data small.csv --load cut.safetensors
+ends_well refused "$mixture" --data "$data/penguins.csv" --load model.safetensors
+
+density=$samples/mixture_density
+if [ -x "$density" ]; then
+  ends_well ok "$density" --help
+  ends_well refused "$density" --data absent.csv
+  ends_well refused "$density" --data small.csv --target nothing
+  ends_well refused "$density" --data small.csv -k 0
+  for file in empty header ragged word nan inf zeros; do ends_well refused "$density" --data $file.csv --epochs 1; done
+  for file in one constant same; do ends_well any "$density" --data $file.csv --epochs 1; done
+  ends_well ok "$density" --data small.csv --epochs 2
+fi
+
+echo "$count commands, $bad of them ended badly"
+[ $bad = 0 ]
