@@ -37,7 +37,8 @@ Reals reference(const Reals& x) {
 }
 
 TEST_P(LogSoftmax, MatchesTheReferenceAtEveryVectorWarpAndBlockEdge) {
-  for (const int64_t cols : {1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 255, 257, 1000, 2047, 2048, 2049, 4097, 5000}) {
+  for (const int64_t cols :
+       {1, 2, 7, 8, 15, 16, 17, 24, 25, 31, 32, 33, 255, 257, 1000, 2047, 2048, 2049, 4097, 5000}) {
     for (const double shift : {0.0, 1000.0}) {
       const int64_t rows = 3;
       const auto x = random_normals(rows * cols, 7 * static_cast<uint64_t>(cols), 5.0, shift);
@@ -87,6 +88,30 @@ TEST_P(LogSoftmax, GradientsAgreeWithCentralDifferencesOfTheReference) {
   }
 }
 
+TEST_P(LogSoftmax, EveryRowOfManyShortOnesIsItsOwn) {
+  for (const int64_t cols : {1, 3, 4, 10, 24, 25, 70}) {
+    const int64_t rows = 37;
+    auto x = random_normals(rows * cols, 21, 3.0);
+    for (int64_t k = 0; k < cols; ++k) x[static_cast<std::size_t>(5 * cols + k)] = -kInf;
+    x[static_cast<std::size_t>(9 * cols)] = kNaN;
+    x[static_cast<std::size_t>(20 * cols)] = kInf;
+    const auto g = random_normals(rows * cols, 22);
+    for (const Op op : {Op{log_softmax}, Op{softmax}}) {
+      const auto y = forward(op, x, cols);
+      const auto d = gradient(op, x, cols, g);
+      for (int64_t b = 0; b < rows; ++b) {
+        const auto first = b * cols;
+        const auto slice = [&](const std::vector<float>& v) {
+          return std::vector<float>(v.begin() + first, v.begin() + first + cols);
+        };
+        expect_close(slice(y), to_reals(forward(op, slice(x), cols)), 1e-9, "row " + std::to_string(b) + " alone");
+        expect_close(slice(d), to_reals(gradient(op, slice(x), cols, slice(g))), 1e-9,
+                     "gradient of row " + std::to_string(b) + " alone");
+      }
+    }
+  }
+}
+
 TEST_P(LogSoftmax, GradientOfALongRowAgreesWithItsFormula) {
   const int64_t cols = 3001;
   const auto x = random_normals(cols, 3, 3.0);
@@ -127,19 +152,21 @@ TEST_P(LogSoftmax, RowOfMinusInfinityHasNoMassAndNoGradient) {
 }
 
 TEST_P(LogSoftmax, NaNAndPlusInfinityAreSeen) {
-  std::vector<float> x(50, 0.0f);
-  x[33] = kNaN;
-  for (const float value : forward(log_softmax, x, 50)) EXPECT_TRUE(std::isnan(value));
-  for (const float value : forward(softmax, x, 50)) EXPECT_TRUE(std::isnan(value));
-  x[33] = kInf;
-  const auto y = forward(log_softmax, x, 50);
-  const auto p = forward(softmax, x, 50);
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    if (i == 33) {
-      EXPECT_TRUE(std::isnan(y[i]) && std::isnan(p[i]));
-    } else {
-      EXPECT_EQ(y[i], -kInf) << i;
-      EXPECT_EQ(p[i], 0.0f) << i;
+  for (const int64_t cols : {20, 50}) {
+    std::vector<float> x(static_cast<std::size_t>(cols), 0.0f);
+    x[13] = kNaN;
+    for (const float value : forward(log_softmax, x, cols)) EXPECT_TRUE(std::isnan(value));
+    for (const float value : forward(softmax, x, cols)) EXPECT_TRUE(std::isnan(value));
+    x[13] = kInf;
+    const auto y = forward(log_softmax, x, cols);
+    const auto p = forward(softmax, x, cols);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      if (i == 13) {
+        EXPECT_TRUE(std::isnan(y[i]) && std::isnan(p[i]));
+      } else {
+        EXPECT_EQ(y[i], -kInf) << i;
+        EXPECT_EQ(p[i], 0.0f) << i;
+      }
     }
   }
 }
