@@ -107,7 +107,7 @@ constexpr int kVectors = 2;
 constexpr int kDims = 4;
 #else
 constexpr int kVectors = 1;
-constexpr int kDims = 2;
+constexpr int kDims = 4;
 #endif
 
 int64_t Lanes() { return static_cast<int64_t>(hn::Lanes(F32())); }
