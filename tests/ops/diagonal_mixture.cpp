@@ -438,6 +438,14 @@ TEST_P(DiagonalMixture, PointAMillionDeviationsAwayIsFarAndFinite) {
   expect_marginal(p, "very far point");
 }
 
+TEST_P(DiagonalMixture, SquaresBeyondTheRangeOfFloatsDoNotReachTheGradients) {
+  Problem p = random_problem(60, 4, 2, 14);
+  for (float& s : p.log_scale) s += 25.0f;
+  for (std::size_t n = 0; n < 60; n += 7) p.x[2 * n] = 1e20f;
+  expect_marginal(p, "wide components");
+  expect_gradients(p, std::vector<float>(60, 1.0f), "wide components");
+}
+
 TEST_P(DiagonalMixture, RowBeyondTheRangeOfFloatsIsMinusInfinityAndHasNoGradient) {
   Problem p = random_problem(2, 4, 2, 14);
   p.x = {1e30f, 0.0f, 0.5f, 0.5f};
