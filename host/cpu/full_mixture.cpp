@@ -283,7 +283,7 @@ class Tile {
       VecF32 q[kGroup];
       for (VecF32& v : q) v = hn::Zero(f);
       ForBlocksOfFour(dims_, [&](int64_t i, auto rows) HWY_ATTR {
-        WhitenRows<rows.value, kStore>(inverse, dims_, i, d_ + p, points_, t + p, q);
+        WhitenRows<rows.value, kStore>(inverse, dims_, i, d_ + p, points_, kStore ? t + p : nullptr, q);
       });
       for (int v = 0; v < kGroup; ++v) {
         float* const joint = log_joint + p + v * lanes;
