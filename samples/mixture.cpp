@@ -6,6 +6,7 @@
 // fitted by expectation-maximisation or by stochastic gradient ascent on the same exact marginal.
 //
 //   mixture --data penguins_bill.csv --components 3 --plot clusters.png
+#include <dgm/data/array.hpp>
 #include <dgm/data/file.hpp>
 #include <dgm/data/plot.hpp>
 #include <dgm/data/table.hpp>
@@ -22,6 +23,8 @@
 #include <iostream>
 #include <numeric>
 #include <optional>
+#include <span>
+#include <type_traits>
 
 namespace {
 
@@ -42,6 +45,7 @@ struct Options {
   std::string assignments;
   std::string plot;
   std::string score;
+  std::string scores;
   std::string json;
 };
 
@@ -60,11 +64,13 @@ StandardisedMixture fit(const Options& options, const Table& table, const Stream
   const auto x = Tensor<float>::from(standardisation.apply(table), {rows, static_cast<int64_t>(table.cols)}, stream);
   const Covariance covariance = options.covariance == "full" ? Covariance::full : Covariance::diagonal;
 
+  // log p(x) = log p(standardised x) - log volume, for each row.
+  const double shift = standardisation.log_volume() * static_cast<double>(rows);
+
   samples::ProgressLine progress;
   const auto report = [&](int restart, int iteration, double log_likelihood) {
-    progress.show(samples::text("run ", restart + 1, "/", options.restarts, ", iteration ", iteration,
-                                ": log-likelihood ",
-                                fixed(log_likelihood - standardisation.log_volume() * static_cast<double>(rows), 3)));
+    progress.show("run " + std::to_string(restart + 1) + "/" + std::to_string(options.restarts) + ", iteration " +
+                  std::to_string(iteration) + ": log-likelihood " + fixed(log_likelihood - shift, 3));
   };
   MixtureFit result = options.method == "em"
                           ? fit_mixture_em(x, options.components, covariance,
@@ -72,9 +78,6 @@ StandardisedMixture fit(const Options& options, const Table& table, const Stream
                           : fit_mixture_sgd(x, options.components, covariance,
                                             {.restarts = options.restarts, .seed = options.seed, .progress = report});
   progress.clear();
-
-  // log p(x) = log p(standardised x) - log volume, for each row.
-  const double shift = standardisation.log_volume() * static_cast<double>(rows);
   for (double& value : result.history) value -= shift;
   for (double& value : result.restarts) value -= shift;
   *training = {std::move(result.history), std::move(result.restarts), result.converged};
@@ -93,9 +96,8 @@ struct Report {
 Report describe(const StandardisedMixture& model, const Table& table, const std::vector<int32_t>& assigned) {
   Report report;
   for (const double value : model.log_prob(table)) report.log_likelihood += value;
-  const auto freedom = static_cast<double>(model.mixture.degrees_of_freedom());
-  report.aic = -2 * report.log_likelihood + 2 * freedom;
-  report.bic = -2 * report.log_likelihood + freedom * std::log(static_cast<double>(table.rows));
+  report.aic = model.mixture.aic(report.log_likelihood);
+  report.bic = model.mixture.bic(report.log_likelihood, static_cast<int64_t>(table.rows));
   report.sizes.resize(static_cast<std::size_t>(model.mixture.components()));
   for (const int32_t k : assigned) {
     if (k >= 0) ++report.sizes[static_cast<std::size_t>(k)];
@@ -108,7 +110,7 @@ std::string column_name(const StandardisedMixture& model, std::size_t d) {
 }
 
 void print(const StandardisedMixture& model, const Table& table, const Report& report,
-           const std::optional<Training>& training) {
+           const std::optional<Training>& training, const Options& options) {
   const auto components = static_cast<std::size_t>(model.mixture.components());
   const auto dims = static_cast<std::size_t>(model.mixture.dims());
   constexpr std::size_t kMostColumns = 6;
@@ -144,7 +146,8 @@ void print(const StandardisedMixture& model, const Table& table, const Report& r
   std::cout << "runs            " << training->restarts.size() << ", of which " << reached
             << " within 0.01 of the best; the best "
             << (training->converged ? "converged" : "had not converged when it was stopped") << "\n"
-            << "variance floor  1e-6 of each column's variance, added to every component's\n";
+            << "variance floor  1e-6 of each column's variance, "
+            << (options.method == "em" ? "added to every component's\n" : "below which no component's goes\n");
 }
 
 nlohmann::json to_json(const StandardisedMixture& model, const Table& table, const Report& report,
@@ -234,41 +237,73 @@ void plot(const std::string& path, const StandardisedMixture& model, const Table
   picture.save(path);
 }
 
-void write_lines(const std::string& path, const auto& values, int digits) {
-  std::string lines;
-  for (const auto& value : values) lines += (digits < 0 ? std::to_string(value) : fixed(value, digits)) + "\n";
-  write_file(path, lines);
+// One value a row, exactly: .npy for NumPy, else text with a line each.
+template <class T>
+void write_rows(const std::string& path, const std::vector<T>& values) {
+  if (path.ends_with(".npy")) {
+    write_npy(path, std::span<const T>(values), {static_cast<int64_t>(values.size())});
+  } else if constexpr (std::is_same_v<T, double>) {
+    write_csv(path, {values.size(), 1, values, {}});
+  } else {
+    std::string lines;
+    for (const T value : values) lines += std::to_string(value) + "\n";
+    write_file(path, lines);
+  }
+}
+
+void check_columns(const std::string& path, const Table& table, std::size_t wanted, const std::string& by) {
+  if (table.cols == wanted) return;
+  throw ShapeError(path + ": has " + std::to_string(table.cols) + " columns; " + std::to_string(wanted) +
+                   " are needed for " + by);
 }
 
 void work(const Options& options) {
-  samples::check_outputs({options.save, options.assignments, options.json});
+  samples::check_outputs({options.save, options.assignments, options.scores, options.json});
   samples::check_picture(options.plot);
   if (options.threads > 0) set_cpu_threads(options.threads);
   const Stream stream = Device::parse(options.device);
-  std::optional<StandardisedMixture> model;
-  std::optional<Training> training;
-  if (!options.load.empty()) model.emplace(StandardisedMixture::load(options.load, stream));
 
-  if (!options.data.empty()) {
-    const Table table = read_table(options.data, {.columns = options.columns});
-    if (!model) {
-      training.emplace();
-      model.emplace(fit(options, table, stream, &*training));
-    }
-    const std::vector<int32_t> assigned = model->mixture.assignments(model->standardised(table));
-    const Report report = describe(*model, table, assigned);
-    print(*model, table, report, training);
-    if (!options.assignments.empty()) write_lines(options.assignments, assigned, -1);
-    if (!options.json.empty()) write_file(options.json, to_json(*model, table, report, training).dump(2) + "\n");
-    if (!options.plot.empty()) plot(options.plot, *model, table, assigned, training);
+  // All files are read first: one that is wrong must not show after the fit.
+  std::optional<StandardisedMixture> model;
+  std::optional<Table> data;
+  std::optional<Table> held_out;
+  if (!options.load.empty()) model.emplace(StandardisedMixture::load(options.load, stream));
+  if (!options.data.empty()) data = read_table(options.data, {.columns = options.columns});
+  if (!options.score.empty()) held_out = read_table(options.score, {.columns = options.columns});
+  const std::size_t dims = model ? static_cast<std::size_t>(model->mixture.dims()) : data->cols;
+  const std::string& by = model ? options.load : options.data;
+  if (data) check_columns(options.data, *data, dims, by);
+  if (held_out) check_columns(options.score, *held_out, dims, by);
+
+  std::optional<Training> training;
+  if (!model) {
+    training.emplace();
+    model.emplace(fit(options, *data, stream, &*training));
   }
   if (!options.save.empty()) model->save(options.save);
-  if (!options.score.empty()) {
-    const std::vector<double> scores = model->log_prob(read_table(options.score, {.columns = options.columns}));
-    const double total = std::accumulate(scores.begin(), scores.end(), 0.0);
-    std::cout << "\nheld out        " << scores.size() << " rows of " << options.score << ": log-likelihood "
-              << fixed(total, 3) << "  (" << fixed(total / static_cast<double>(scores.size()), 4) << " a row)\n";
+
+  nlohmann::json json = nlohmann::json::object();
+  std::vector<int32_t> assigned;
+  if (data) {
+    assigned = model->mixture.assignments(model->standardised(*data));
+    const Report report = describe(*model, *data, assigned);
+    print(*model, *data, report, training, options);
+    json = to_json(*model, *data, report, training);
+    if (!options.plot.empty()) plot(options.plot, *model, *data, assigned, training);
+  } else if (held_out) {
+    assigned = model->mixture.assignments(model->standardised(*held_out));
   }
+  if (held_out) {
+    const std::vector<double> scores = model->log_prob(*held_out);
+    const double total = std::accumulate(scores.begin(), scores.end(), 0.0);
+    const double per_row = total / static_cast<double>(scores.size());
+    std::cout << "\nheld out        " << scores.size() << " rows of " << options.score << ": log-likelihood "
+              << fixed(total, 3) << "  (" << fixed(per_row, 4) << " a row)\n";
+    json["held_out"] = {{"rows", scores.size()}, {"log_likelihood", total}, {"log_likelihood_per_row", per_row}};
+    if (!options.scores.empty()) write_rows(options.scores, scores);
+  }
+  if (!options.assignments.empty()) write_rows(options.assignments, assigned);
+  if (!options.json.empty()) write_file(options.json, json.dump(2) + "\n");
 }
 
 }  // namespace
@@ -297,13 +332,23 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
   app.add_option("--save", options.save, "Write the model here (.safetensors)");
   auto* const load = app.add_option("--load", options.load, "Use this model instead of fitting one");
-  app.add_option("--assignments", options.assignments, "Write the most probable component of each row here")
-      ->needs(data);
+  auto* const assignments =
+      app.add_option("--assignments", options.assignments,
+                     "Write the most probable component of each row of --data here (of --score where there is no "
+                     "--data): a line a row, or .npy");
   app.add_option("--plot", options.plot, "Draw clusters and training curve here (.png or .svg)")->needs(data);
-  app.add_option("--score", options.score, "Print the log-likelihood of this held-out table");
-  app.add_option("--json", options.json, "Write the report here as JSON")->needs(data);
+  auto* const score = app.add_option("--score", options.score, "Print the log-likelihood of this held-out table");
+  app.add_option("--scores", options.scores,
+                 "Write the log-likelihood of each row of --score here: a line a row, or .npy")
+      ->needs(score);
+  auto* const json = app.add_option("--json", options.json, "Write the report here as JSON");
   app.callback([&] {
     if (data->empty() && load->empty()) throw CLI::RequiredError("--data or --load");
+    for (const auto* const option : {assignments, json}) {
+      if (!option->empty() && data->empty() && score->empty()) {
+        throw CLI::RequiredError(option->get_name() + " needs --data or --score, which");
+      }
+    }
   });
   return samples::run(app, argc, argv, [&] { work(options); });
 }

@@ -378,6 +378,10 @@ void write_npy_bytes(const std::string& path, const char* descr, const void* val
 
 }  // namespace
 
+void write_npy(const std::string& path, std::span<const double> values, const std::vector<std::int64_t>& shape) {
+  write_npy_bytes(path, "<f8", values.data(), values.size(), values.size_bytes(), shape);
+}
+
 void write_npy(const std::string& path, std::span<const float> values, const std::vector<std::int64_t>& shape) {
   write_npy_bytes(path, "<f4", values.data(), values.size(), values.size_bytes(), shape);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -44,6 +44,33 @@ struct Inflater {
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
 };
+
+// Whether two names are one file now.
+bool same_file(int descriptor, const char* path) {
+  struct stat held {};
+  struct stat named {};
+  return ::fstat(descriptor, &held) == 0 && ::lstat(path, &named) == 0 && held.st_dev == named.st_dev &&
+         held.st_ino == named.st_ino;
+}
+
+// Removes a temporary file whose writer is gone. False if it is in use, or not ours to judge.
+bool remove_abandoned(const std::string& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (file.get() < 0) return errno == ENOENT;
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) return false;
+  // Under the lock nobody else renames or removes it, so that it is the name's file that goes.
+  return ::flock(file.get(), LOCK_EX | LOCK_NB) == 0 && same_file(file.get(), path.c_str()) &&
+         ::unlink(path.c_str()) == 0;
+}
+
+// Takes the lock of a new temporary file. False if, between its creation and this, somebody took it for abandoned.
+// A file system without locks removes nothing, so there it is as good as held.
+bool locked_in_time(int descriptor) {
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK;
+  struct stat info {};
+  return ::fstat(descriptor, &info) != 0 || info.st_nlink > 0;
+}
 
 constexpr std::size_t kLargestChunk = std::size_t{1} << 30;  // zlib counts in 32 bits
 
@@ -168,18 +195,30 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(path) {
   const std::string folder = slash == std::string::npos ? "" : target_.substr(0, slash + 1);
   const std::string base = slash == std::string::npos ? target_ : target_.substr(slash + 1);
   check<FileError>(!base.empty(), path, ": is not a file name");
-  static std::atomic<unsigned> counter{0};
-  do {
-    working_ = text(folder, ".", base.substr(0, 200), ".", ::getpid(), "-", counter++, ".tmp");
-    descriptor_ = ::open(working_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ < 0) fail("cannot be created", errno);
+  // Numbered names, the lowest that no writer holds. Whoever writes holds a lock, so that what a killed process
+  // left, which nobody can hold, is recognised and cleared away: there are never more than there are writers.
+  const auto create = [&] { return ::open(working_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); };
+  for (unsigned number = 0; descriptor_ < 0; ++number) {
+    working_ = text(folder, ".", base.substr(0, 200), ".", number, ".tmp");
+    int created = create();
+    if (created < 0 && errno == EEXIST) {
+      if (!remove_abandoned(working_)) continue;
+      created = create();
+    }
+    if (created < 0 && errno == EEXIST) continue;  // another writer was quicker
+    if (created < 0) fail("cannot be created", errno);
+    if (locked_in_time(created)) {
+      descriptor_ = created;
+    } else {
+      ::close(created);
+    }
+  }
 }
 
 AtomicFile::~AtomicFile() {
   if (descriptor_ < 0) return;
-  ::close(descriptor_);
   if (!direct_) ::unlink(working_.c_str());
+  ::close(descriptor_);
 }
 
 void AtomicFile::fail(const char* doing, int error) {
@@ -204,6 +243,8 @@ void AtomicFile::commit() {
     // Without this a crash may leave the new name with none of the new bytes.
     if (::fsync(descriptor_) != 0) fail("cannot be flushed to disk", errno);
   }
+  // The lock lasts as long as one descriptor does, and the file needs it until it has its name.
+  const Descriptor lock(direct_ ? -1 : ::dup(descriptor_));
   const int descriptor = descriptor_;
   descriptor_ = -1;
   if (::close(descriptor) != 0 && errno != EINTR) {  // network file systems report a full disk here

@@ -7,15 +7,30 @@
 #include "host/models/small_matrix.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace dgm {
 
 namespace {
 
-constexpr const char* kScale[] = {"log_scale", "factor"};
+const char* scale_name(Covariance covariance) { return covariance == Covariance::full ? "factor" : "log_scale"; }
 
-const char* scale_name(Covariance covariance) { return kScale[covariance == Covariance::full]; }
+// What the ops take, in their order: logits, means, scales or factors.
+std::array<Variable, 3> watched(Tape& tape, Parameters& parameters, Covariance covariance) {
+  return {tape.watch(parameters["logits"]), tape.watch(parameters["mean"]),
+          tape.watch(parameters[scale_name(covariance)])};
+}
+
+std::array<Tensor<float>, 3> values(const Parameters& parameters, Covariance covariance) {
+  return {parameters["logits"].value, parameters["mean"].value, parameters[scale_name(covariance)].value};
+}
+
+// Of two ops that differ in the shape of the covariance, the one for this.
+template <class Op>
+Op* op_for(Covariance covariance, Op* diagonal, Op* full) {
+  return covariance == Covariance::full ? full : diagonal;
+}
 
 }  // namespace
 
@@ -34,45 +49,39 @@ int64_t GaussianMixture::degrees_of_freedom() const {
   return components_ - 1 + components_ * (dims_ + scale);
 }
 
+double GaussianMixture::aic(double log_likelihood) const {
+  return -2 * log_likelihood + 2 * static_cast<double>(degrees_of_freedom());
+}
+
+double GaussianMixture::bic(double log_likelihood, int64_t rows) const {
+  check<ArgumentError>(rows >= 1, "GaussianMixture::bic: rows is ", rows, "; at least 1 is needed");
+  return -2 * log_likelihood + static_cast<double>(degrees_of_freedom()) * std::log(static_cast<double>(rows));
+}
+
 Variable GaussianMixture::log_likelihood(Tape& tape, const Tensor<float>& x, const Tensor<float>* weights) {
-  const Variable logits = tape.watch(parameters_["logits"]);
-  const Variable mean = tape.watch(parameters_["mean"]);
-  const Variable scale = tape.watch(parameters_[scale_name(covariance_)]);
-  return covariance_ == Covariance::full ? full_mixture_log_likelihood(x, logits, mean, scale, weights)
-                                         : diagonal_mixture_log_likelihood(x, logits, mean, scale, weights);
+  const auto [logits, mean, scale] = watched(tape, parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_log_likelihood, full_mixture_log_likelihood)(x, logits, mean, scale,
+                                                                                           weights);
 }
 
 Variable GaussianMixture::log_marginal(Tape& tape, const Tensor<float>& x) {
-  const Variable logits = tape.watch(parameters_["logits"]);
-  const Variable mean = tape.watch(parameters_["mean"]);
-  const Variable scale = tape.watch(parameters_[scale_name(covariance_)]);
-  return covariance_ == Covariance::full ? full_mixture_log_marginal(x, logits, mean, scale)
-                                         : diagonal_mixture_log_marginal(x, logits, mean, scale);
+  const auto [logits, mean, scale] = watched(tape, parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_log_marginal, full_mixture_log_marginal)(x, logits, mean, scale);
 }
 
 Variable GaussianMixture::log_joint(Tape& tape, const Tensor<float>& x, const Tensor<int32_t>& z) {
-  const Variable logits = tape.watch(parameters_["logits"]);
-  const Variable mean = tape.watch(parameters_["mean"]);
-  const Variable scale = tape.watch(parameters_[scale_name(covariance_)]);
-  return covariance_ == Covariance::full ? full_mixture_log_joint(x, z, logits, mean, scale)
-                                         : diagonal_mixture_log_joint(x, z, logits, mean, scale);
+  const auto [logits, mean, scale] = watched(tape, parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_log_joint, full_mixture_log_joint)(x, z, logits, mean, scale);
 }
 
 Tensor<float> GaussianMixture::log_prob(const Tensor<float>& x) const {
-  const Tensor<float>& logits = parameters_["logits"].value;
-  const Tensor<float>& mean = parameters_["mean"].value;
-  const Tensor<float>& scale = parameters_[scale_name(covariance_)].value;
-  return (covariance_ == Covariance::full ? full_mixture_log_marginal(x, logits, mean, scale)
-                                          : diagonal_mixture_log_marginal(x, logits, mean, scale))
-      .value();
+  const auto [logits, mean, scale] = values(parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_log_marginal, full_mixture_log_marginal)(x, logits, mean, scale).value();
 }
 
 Tensor<float> GaussianMixture::responsibilities(const Tensor<float>& x) const {
-  const Tensor<float>& logits = parameters_["logits"].value;
-  const Tensor<float>& mean = parameters_["mean"].value;
-  const Tensor<float>& scale = parameters_[scale_name(covariance_)].value;
-  return covariance_ == Covariance::full ? full_mixture_responsibilities(x, logits, mean, scale)
-                                         : diagonal_mixture_responsibilities(x, logits, mean, scale);
+  const auto [logits, mean, scale] = values(parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_responsibilities, full_mixture_responsibilities)(x, logits, mean, scale);
 }
 
 std::vector<int32_t> GaussianMixture::assignments(const Tensor<float>& x) const {
@@ -104,28 +113,19 @@ std::vector<int32_t> GaussianMixture::assignments(const Tensor<float>& x) const 
 
 Tensor<int32_t> GaussianMixture::sample_posterior(const Tensor<float>& x, const Draws& draws, int64_t samples,
                                                   const Tensor<int64_t>* data) const {
-  const Tensor<float>& logits = parameters_["logits"].value;
-  const Tensor<float>& mean = parameters_["mean"].value;
-  const Tensor<float>& scale = parameters_[scale_name(covariance_)].value;
-  return covariance_ == Covariance::full
-             ? full_mixture_sample_posterior(x, logits, mean, scale, draws, samples, data)
-             : diagonal_mixture_sample_posterior(x, logits, mean, scale, draws, samples, data);
+  const auto [logits, mean, scale] = values(parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_sample_posterior, full_mixture_sample_posterior)(x, logits, mean, scale,
+                                                                                               draws, samples, data);
 }
 
 MixtureSample GaussianMixture::sample(int64_t count, const Draws& draws) const {
-  const Tensor<float>& logits = parameters_["logits"].value;
-  const Tensor<float>& mean = parameters_["mean"].value;
-  const Tensor<float>& scale = parameters_[scale_name(covariance_)].value;
-  return covariance_ == Covariance::full ? full_mixture_sample(count, logits, mean, scale, draws)
-                                         : diagonal_mixture_sample(count, logits, mean, scale, draws);
+  const auto [logits, mean, scale] = values(parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_sample, full_mixture_sample)(count, logits, mean, scale, draws);
 }
 
 MixtureStatistics GaussianMixture::statistics(const Tensor<float>& x) const {
-  const Tensor<float>& logits = parameters_["logits"].value;
-  const Tensor<float>& mean = parameters_["mean"].value;
-  const Tensor<float>& scale = parameters_[scale_name(covariance_)].value;
-  return covariance_ == Covariance::full ? full_mixture_statistics(x, logits, mean, scale)
-                                         : diagonal_mixture_statistics(x, logits, mean, scale);
+  const auto [logits, mean, scale] = values(parameters_, covariance_);
+  return op_for(covariance_, diagonal_mixture_statistics, full_mixture_statistics)(x, logits, mean, scale, nullptr);
 }
 
 std::vector<double> GaussianMixture::weights() const {

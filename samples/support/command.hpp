@@ -13,7 +13,6 @@
 #include <filesystem>
 #include <functional>
 #include <iostream>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -74,12 +73,5 @@ class ProgressLine {
   bool terminal_ = isatty(STDERR_FILENO) == 1;
   std::chrono::steady_clock::time_point last_;
 };
-
-template <class... Parts>
-std::string text(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
-}
 
 }  // namespace dgm::samples

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <filesystem>
 #include <thread>
+#include <vector>
 
 #include "tests/support/files.hpp"
 
@@ -125,7 +126,49 @@ TEST(WriteFile, LeavesAWholeFileWhenTheProcessIsKilledAtAnyMoment) {
     const std::string found = get(path);
     ASSERT_EQ(found.size(), 200000u);
     ASSERT_EQ(found, std::string(200000, found[0]));
+    ASSERT_LE(dir.names().size(), 2u) << "what killed processes leave must not pile up";
   }
+  write_file(path, "new");
+  EXPECT_EQ(dir.names(), std::vector<std::string>{"model"}) << "the next save clears up";
+  EXPECT_EQ(get(path), "new");
+}
+
+TEST(WriteFile, RemovesWhatAKilledProcessLeftButNothingThatIsNotItsOwn) {
+  const test::TempDir dir;
+  put(dir / ".model.0.tmp", "half of a");
+  fs::permissions(dir / ".model.0.tmp", fs::perms(0600));
+  write_file(dir / "model", "new");
+  EXPECT_EQ(get(dir / "model"), "new");
+  EXPECT_EQ(dir.names(), std::vector<std::string>{"model"});
+  EXPECT_NE(fs::status(dir / "model").permissions(), fs::perms(0600)) << "the leftover itself was put in place";
+
+  // A link or a folder of that name is nobody's leftover: it stays, and the save goes around it.
+  put(dir / "precious", "kept");
+  fs::create_symlink("precious", dir / ".model.0.tmp");
+  fs::create_directory(dir / ".model.1.tmp");
+  write_file(dir / "model", "newer");
+  EXPECT_EQ(get(dir / "model"), "newer");
+  EXPECT_EQ(get(dir / "precious"), "kept");
+  EXPECT_TRUE(fs::is_symlink(dir / ".model.0.tmp"));
+  EXPECT_TRUE(fs::is_directory(dir / ".model.1.tmp"));
+  EXPECT_EQ(dir.names().size(), 4u);
+}
+
+TEST(WriteFile, ManyWritersOfOneFileDoNotDisturbEachOther) {
+  const test::TempDir dir;
+  const std::string path = dir / "model";
+  std::vector<std::thread> threads;
+  for (char letter = 'a'; letter < 'e'; ++letter) {
+    threads.emplace_back([&path, letter] {
+      for (int round = 0; round < 50; ++round) {
+        EXPECT_NO_THROW(write_file(path, std::string(20000, letter)));
+        const std::string found = read_file(path);
+        EXPECT_EQ(found, std::string(20000, found[0]));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(dir.names(), std::vector<std::string>{"model"});
 }
 
 }  // namespace

@@ -405,6 +405,8 @@ TEST(WriteNpy, ReadsBackWithItsShape) {
     EXPECT_EQ(read_array(dir / "a.npy").values, (Doubles{1, 2, 3, 4, 5, -6}));
     EXPECT_EQ(test::get(dir / "a.npy").size(), 128u + 24u) << "numpy keeps data at a multiple of 64";
   }
+  write_npy(dir / "d.npy", std::vector<double>{0.1, -1e300}, {2});
+  EXPECT_EQ(read_array(dir / "d.npy").values, (std::vector<double>{0.1, -1e300}));
   write_npy(dir / "i.npy", std::vector<std::int32_t>{7, -8}, {2});
   EXPECT_EQ(read_array(dir / "i.npy").values, (Doubles{7, -8}));
   write_npy(dir / "n.npy", std::vector<float>{}, {0, 3});

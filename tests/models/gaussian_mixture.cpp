@@ -86,6 +86,20 @@ TEST_P(GaussianMixtures, GradientAscentReachesWhatEmReaches) {
   }
 }
 
+TEST_P(GaussianMixtures, GradientAscentSaysWhetherItArrived) {
+  // So slow that every run comes to rest where k-means++ put it: for one component that is the maximum,
+  // for three on data without clusters it is not.
+  const auto x = data(random_normals(60, 8), 2);
+  for (const Covariance covariance : {Covariance::diagonal, Covariance::full}) {
+    const auto converged = [&](int64_t components) {
+      return fit_mixture_sgd(x, components, covariance, {.restarts = 1, .steps = 5, .batch = 16, .learning_rate = 1e-6})
+          .converged;
+    };
+    EXPECT_TRUE(converged(1));
+    EXPECT_FALSE(converged(3));
+  }
+}
+
 TEST_P(GaussianMixtures, OneComponentIsTheMeanAndTheCovarianceOfTheData) {
   const std::vector<float> values = random_normals(400, 2, 2.0, 5.0);
   const auto x = data(values, 2);

@@ -56,6 +56,58 @@ TEST_F(MixtureProgram, SavedModelGivesTheSameAnswers) {
   EXPECT_NE(scored.output.find("342 rows"), std::string::npos) << scored.output;
 }
 
+TEST_F(MixtureProgram, ScoresEachHeldOutRow) {
+  // Of one Gaussian the density is known: mean and variance of 1, 2, 3, 6 with the floor added.
+  const std::string train = put(dir_ / "train.csv", "1\n2\n3\n6\n");
+  const std::string held_out = put(dir_ / "new.csv", "3\n-1\n10\n");
+  const double variance = 3.5 * (1 + 1e-6);
+  std::vector<double> wanted;
+  for (const double x : {3.0, -1.0, 10.0}) {
+    wanted.push_back(-0.5 * ((x - 3) * (x - 3) / variance + std::log(2 * std::acos(-1.0) * variance)));
+  }
+  for (const char* const name : {"scores.txt", "scores.npy"}) {
+    const auto json = report("-k 1 --data " + train + " --score " + held_out + " --scores " + (dir_ / name));
+    const Table scores = read_table(dir_ / name);
+    ASSERT_EQ(scores.values.size(), wanted.size()) << name;
+    double total = 0;
+    for (std::size_t n = 0; n < wanted.size(); ++n) {
+      EXPECT_NEAR(scores.values[n], wanted[n], 1e-5) << name << ", row " << n;
+      total += scores.values[n];
+    }
+    EXPECT_EQ(json.at("rows"), 4) << "the report is of the data";
+    EXPECT_EQ(json.at("held_out").at("rows"), 3);
+    EXPECT_NEAR(json.at("held_out").at("log_likelihood").get<double>(), total, 1e-9);
+    EXPECT_NEAR(json.at("held_out").at("log_likelihood_per_row").get<double>(), total / 3, 1e-9);
+  }
+}
+
+TEST_F(MixtureProgram, AssignsTheDataOrWithoutThemTheHeldOutRows) {
+  const std::string model = dir_ / "m.safetensors";
+  const std::string low_high = put(dir_ / "train.csv", "0\n0.1\n0.2\n100\n100.1\n");
+  const std::string high = put(dir_ / "new.csv", "99\n101\n1\n");
+  EXPECT_EQ(run("-k 2 --data " + low_high + " --save " + model + " --score " + high + " --assignments " + (dir_ / "a"))
+                .status,
+            0);
+  const std::vector<double> of_data = read_table(dir_ / "a").values;
+  ASSERT_EQ(of_data.size(), 5u);
+  const double first = of_data[0];
+  const double last = of_data[4];
+  EXPECT_NE(first, last);
+  EXPECT_EQ(of_data, (std::vector<double>{first, first, first, last, last}));
+  for (const char* const name : {"b", "b.npy"}) {
+    report("--load " + model + " --score " + high + " --assignments " + (dir_ / name));
+    EXPECT_EQ(read_table(dir_ / name).values, (std::vector<double>{last, last, first})) << name;
+  }
+}
+
+TEST_F(MixtureProgram, ReadsAllFilesBeforeItFits) {
+  // A fit that took place would write the model.
+  const std::string command = "-k 2 --data " + penguins_ + " --save " + (dir_ / "m") + " --score ";
+  refused(command + put(dir_ / "ragged.csv", "1,2\n3\n"), "ragged.csv: line 2");
+  refused(command + put(dir_ / "wide.csv", "1,2,3\n"), "wide.csv: has 3 columns; 2 are needed for " + penguins_);
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "m"));
+}
+
 TEST_F(MixtureProgram, EqualSeedsGiveEqualReports) {
   EXPECT_EQ(report("--data " + penguins_ + " --seed 7"), report("--data " + penguins_ + " --seed 7"));
 }
@@ -103,14 +155,18 @@ TEST_F(MixtureProgram, RefusesBadInputInWords) {
   refused("--data " + penguins_ + " --wings 2", "--wings");
   refused("", "--data or --load");
   ASSERT_EQ(run("--data " + penguins_ + " --save " + (dir_ / "m")).status, 0);
-  refused("--load " + (dir_ / "m") + " --score " + put(dir_ / "wide.csv", "1,2,3\n"), "3 columns; 2 are needed");
+  refused("--load " + (dir_ / "m") + " --score " + put(dir_ / "wide.csv", "1,2,3\n"),
+          "wide.csv: has 3 columns; 2 are needed for " + (dir_ / "m"));
+  refused("--load " + (dir_ / "m") + " --json " + (dir_ / "r"), "--data or --score");
+  refused("--data " + penguins_ + " --scores " + (dir_ / "s"), "--score");
 }
 
 TEST_F(MixtureProgram, ExplainsItself) {
   const Outcome outcome = run("--help");
   EXPECT_EQ(outcome.status, 0);
-  for (const char* const option : {"--data", "--components", "--covariance", "--method", "--restarts", "--seed",
-                                   "--device", "--save", "--load", "--assignments", "--plot", "--score", "--json"}) {
+  for (const char* const option :
+       {"--data", "--components", "--covariance", "--method", "--restarts", "--seed", "--device", "--save", "--load",
+        "--assignments", "--plot", "--score", "--scores", "--json"}) {
     EXPECT_NE(outcome.output.find(option), std::string::npos) << option;
   }
 }

@@ -24,6 +24,7 @@ std::map<std::string, Array> read_npz(const std::string& path);
 
 /// Writes .npy version 1, C order. All or nothing, as write_file().
 /// Throws    FileError; ShapeError if the product of shape is not the number of values.
+void write_npy(const std::string& path, std::span<const double> values, const std::vector<std::int64_t>& shape);
 void write_npy(const std::string& path, std::span<const float> values, const std::vector<std::int64_t>& shape);
 void write_npy(const std::string& path, std::span<const std::int32_t> values, const std::vector<std::int64_t>& shape);
 

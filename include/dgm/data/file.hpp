@@ -14,7 +14,8 @@ std::string read_file(const std::string& path);
 
 /// Replaces the file at once: readers, and whoever looks after a crash, see all of the old bytes or all of the new.
 /// The bytes go to a temporary file in the same folder, reach the disk, and take the name over. A device or a pipe
-/// is written directly; a symbolic link keeps pointing where it did; an existing file keeps its mode.
+/// is written directly; a symbolic link keeps pointing where it did; an existing file keeps its mode. What a process
+/// that was killed while writing left behind, .NAME.0.tmp say, the next write of NAME removes.
 ///
 /// Throws    FileError (no space, not permitted, a directory, no such folder); the old file is then as it was and
 ///           the temporary file is gone.

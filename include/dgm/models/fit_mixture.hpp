@@ -38,9 +38,9 @@ struct MixtureFit {
   std::vector<double> history;   ///< log-likelihood before each iteration of that run, and at its end
   std::vector<double> restarts;  ///< final log-likelihood of every run
 
-  /// Akaike's and Schwarz's criteria, -2 log L + 2 p and -2 log L + p log N: lower is better.
-  double aic() const;
-  double bic(int64_t rows) const;
+  /// The model's criteria at this log-likelihood.
+  double aic() const { return model.aic(log_likelihood); }
+  double bic(int64_t rows) const { return model.bic(log_likelihood, rows); }
 };
 
 /// Fits by expectation-maximisation (Dempster, Laird & Rubin 1977): exact responsibilities from the
@@ -59,6 +59,8 @@ struct SgdFitOptions {
   int64_t batch = 256;           ///< rows a step, drawn with replacement
   double learning_rate = 0.02;   ///< Adam's, falling to 0 along a cosine
   double variance_floor = 1e-6;  ///< no standard deviation (diagonal of a factor) goes below its root
+  /// A run has converged when an iteration of EM from its end would gain less than this, in nats a row.
+  double tolerance = 1e-4;
   uint64_t seed = 1;
   MixtureProgress progress = {};
 };

@@ -39,6 +39,10 @@ class GaussianMixture {
   const Parameters& parameters() const { return parameters_; }
   /// K - 1 weights, K D means, K D variances or K D (D + 1) / 2 covariances.
   int64_t degrees_of_freedom() const;
+  /// Akaike's and Schwarz's criteria for a total log-likelihood log L of N rows under this model,
+  /// -2 log L + 2 p and -2 log L + p log N with p = degrees_of_freedom(): lower is better.
+  double aic(double log_likelihood) const;
+  double bic(double log_likelihood, int64_t rows) const;
 
   /// Sum over the rows of w_n log p(x_n), rank 0; weights (N) or null for 1. The gradient is taken
   /// in the same pass over the data.
