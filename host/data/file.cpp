@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <system_error>
 
@@ -165,6 +166,47 @@ std::string read_file(const std::string& path) {
   std::string bytes = read_raw_file(path);
   if (std::string_view(bytes).substr(0, 2) == "\x1f\x8b") return gunzip(bytes, path);
   return bytes;
+}
+
+LineBlocks::LineBlocks(const std::string& path) : path_(path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  check<FileError>(descriptor >= 0, path, ": cannot be opened: ", describe(errno));
+  struct stat info {};
+  const bool folder = ::fstat(descriptor, &info) == 0 && S_ISDIR(info.st_mode);
+  file_ = folder ? nullptr : ::gzdopen(descriptor, "rb");
+  if (file_ == nullptr) ::close(descriptor);
+  check<FileError>(!folder, path, ": is a directory; a file is needed");
+  check<Error>(file_ != nullptr, path, ": zlib cannot be initialised");
+  buffer_.resize(std::size_t{1} << 20);
+}
+
+LineBlocks::~LineBlocks() { ::gzclose(static_cast<gzFile>(file_)); }
+
+std::string_view LineBlocks::next() {
+  used_ -= given_;
+  std::memmove(buffer_.data(), buffer_.data() + given_, used_);  // the beginning of a line whose rest is to come
+  given_ = 0;
+  while (!ended_) {
+    const std::size_t searched = used_;
+    if (used_ == buffer_.size()) buffer_.resize(buffer_.size() * 2);
+    const std::size_t room = std::min(buffer_.size() - used_, kLargestChunk);
+    const auto file = static_cast<gzFile>(file_);
+    const int got = ::gzread(file, buffer_.data() + used_, static_cast<unsigned>(room));
+    int state = Z_OK;
+    const char* const message = ::gzerror(file, &state);
+    check<FileError>(state != Z_ERRNO, path_, ": cannot be read: ", describe(errno));
+    check<FileError>(state != Z_BUF_ERROR, path_, ": its gzip data end too early; the file is truncated");
+    check<FileError>(got >= 0 && (state == Z_OK || state == Z_STREAM_END), path_,
+                     ": its gzip data are damaged: ", message);
+    used_ += static_cast<std::size_t>(got);
+    ended_ = got == 0;
+    const std::size_t feed = std::string_view(buffer_.data() + searched, used_ - searched).rfind('\n');
+    if (feed == std::string_view::npos) continue;
+    given_ = searched + feed + 1;
+    return {buffer_.data(), given_};
+  }
+  given_ = used_;
+  return {buffer_.data(), used_};
 }
 
 void write_file(const std::string& path, std::string_view bytes) {
