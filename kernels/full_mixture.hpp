@@ -10,10 +10,7 @@
 // scratch: device memory of cuda_scratch_bytes(args) that run_cuda works in; dgm::run() provides it.
 #pragma once
 
-#include "kernels/draws.hpp"
-
-#include <cstddef>
-#include <cstdint>
+#include "kernels/mixture.hpp"
 
 namespace dgm::kernels {
 
@@ -25,42 +22,13 @@ struct FullMixture {
   int64_t dims;         // D >= 1
 };
 
-/// y[n] = log p(x_n), and on request sum_n w_n log p(x_n), summed in double in a fixed order. Rows with
-/// w_n = 0 add nothing to it whatever x_n is.
-struct FullMixtureMarginal {
-  FullMixture mixture;
-  const float* x;                  // (N, D); a row with a NaN has y = NaN, else one with an infinity y = -inf
-  int64_t rows;                    // N
-  float* y;                        // (N), null: not wanted
-  const float* weights = nullptr;  // (N), null: all 1; only the total is weighted
-  float* total = nullptr;          // one element, null: not wanted
-  void* scratch = nullptr;
-};
+using FullMixtureMarginal = MixtureMarginal<FullMixture>;
 void run_cpu(const FullMixtureMarginal& args);
 void run_cuda(const FullMixtureMarginal& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixtureMarginal& args);
 
-/// Weighted sufficient statistics, about the current parameters, in one pass over the data:
-///   s0[k]   = sum_n w_n r_nk
-///   s1[k,d] = sum_n w_n r_nk t_nkd
-///   s2[k,i,j] = sum_n w_n r_nk t_nki t_nkj for j <= i; 0 above the diagonal
-/// and, on request, the log marginal, its weighted sum, and that sum's gradient by the data.
-/// Sums are hierarchical and end in double; their order is fixed. Rows with w_n = 0 contribute
-/// nothing whatever x_n is; rows of log marginal -inf contribute nothing.
-struct FullMixtureStatistics {
-  FullMixture mixture;
-  const float* x;          // (N, D)
-  int64_t rows;            // N
-  const float* weights;    // (N), any sign; null: all 1
-  const float* y_given;    // (N) log marginals from an earlier pass with the same parameters; null: computed
-  float* y;                // (N), null: not wanted; not with y_given
-  float* dx;               // (N, D), null: not wanted
-  double* s0;              // (K), overwritten
-  double* s1;              // (K, D), overwritten
-  double* s2;              // (K, D, D), overwritten
-  float* total = nullptr;  // one element: sum_n w_n log p(x_n), as above; null: not wanted
-  void* scratch = nullptr;
-};
+/// s2 (K, D, D): s2[k,i,j] = sum_n w_n r_nk t_nki t_nkj for j <= i; 0 above the diagonal.
+using FullMixtureStatistics = MixtureStatistics<FullMixture>;
 void run_cpu(const FullMixtureStatistics& args);
 void run_cuda(const FullMixtureStatistics& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixtureStatistics& args);
@@ -83,79 +51,28 @@ void run_cpu(const FullMixtureGradients& args);
 void run_cuda(const FullMixtureGradients& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixtureGradients& args);
 
-/// r[n,k], for those who ask.
-struct FullMixtureResponsibilities {
-  FullMixture mixture;
-  const float* x;
-  int64_t rows;
-  float* r;  // (N, K)
-  void* scratch = nullptr;
-};
+using FullMixtureResponsibilities = MixtureResponsibilities<FullMixture>;
 void run_cpu(const FullMixtureResponsibilities& args);
 void run_cuda(const FullMixtureResponsibilities& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixtureResponsibilities& args);
 
-/// z[n,s] ~ p(z | x_n), by inversion of the cumulative responsibilities: word s % 4 of block s / 4 of
-/// the datum. -1 for a row without a posterior (log marginal -inf or NaN).
-struct FullMixturePosteriorSample {
-  FullMixture mixture;
-  const float* x;
-  int64_t rows;
-  const int64_t* data;  // (N) each row's datum for the draw; null: the row's number
-  int64_t samples;      // S >= 1
-  DrawArgs draws;
-  int32_t* z;  // (N, S)
-  float* y;    // (N) log marginals, null: not wanted
-  void* scratch = nullptr;
-};
+using FullMixturePosteriorSample = MixturePosteriorSample<FullMixture>;
 void run_cpu(const FullMixturePosteriorSample& args);
 void run_cuda(const FullMixturePosteriorSample& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixturePosteriorSample& args);
 
-/// log p(x_n, z_ns) for given components; NaN for one that is out of range.
-struct FullMixtureJoint {
-  FullMixture mixture;
-  const float* x;
-  const int32_t* z;  // (N, S), in 0..K-1
-  int64_t rows;
-  int64_t samples;
-  float* y;  // (N, S)
-  void* scratch = nullptr;
-};
+using FullMixtureJoint = MixtureJoint<FullMixture>;
 void run_cpu(const FullMixtureJoint& args);
 void run_cuda(const FullMixtureJoint& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixtureJoint& args);
 
-/// The statistics with the responsibilities replaced by one-hot samples: r_nk = sum_s g_ns [z_ns = k];
-/// out-of-range components and samples of g_ns = 0 contribute nothing.
-/// With FullMixtureGradients this is the gradient of sum_ns g_ns log p(x_n, z_ns).
-struct FullMixtureJointStatistics {
-  FullMixture mixture;
-  const float* x;
-  const int32_t* z;  // (N, S)
-  const float* g;    // (N, S)
-  int64_t rows;
-  int64_t samples;
-  float* dx;  // (N, D), null: not wanted
-  double* s0;
-  double* s1;
-  double* s2;
-  void* scratch = nullptr;
-};
+using FullMixtureJointStatistics = MixtureJointStatistics<FullMixture>;
 void run_cpu(const FullMixtureJointStatistics& args);
 void run_cuda(const FullMixtureJointStatistics& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixtureJointStatistics& args);
 
-/// Ancestral sampling: z_n ~ Cat(pi), x_n = mean_z + L_z e. Datum n draws its component from
-/// word 0 of block 0 and its dimensions from blocks 1, 2, ... (two normals from two words).
-struct FullMixtureAncestral {
-  FullMixture mixture;
-  int64_t rows;
-  DrawArgs draws;
-  int32_t* z;  // (N)
-  float* x;    // (N, D)
-  void* scratch = nullptr;
-};
+/// x_n = mean_z + L_z e.
+using FullMixtureAncestral = MixtureAncestral<FullMixture>;
 void run_cpu(const FullMixtureAncestral& args);
 void run_cuda(const FullMixtureAncestral& args, void* stream);
 std::size_t cuda_scratch_bytes(const FullMixtureAncestral& args);

@@ -58,6 +58,28 @@ struct Gradient {
   VecF32 scale, high, low, sign;
 };
 
+// Elements i, i + 1, ... before `end`, as many as a vector has or there are.
+class Window {
+ public:
+  HWY_INLINE Window(int64_t i, int64_t end)
+      : i_(i), count_(static_cast<std::size_t>(std::min(static_cast<int64_t>(hn::Lanes(F32())), end - i))) {}
+  HWY_INLINE VecF32 load(const float* p) const {
+    return whole() ? hn::LoadU(F32(), p + i_) : LoadFirst(F32(), p + i_, count_, hn::Zero(F32()));
+  }
+  HWY_INLINE void store(VecF32 v, float* p) const {
+    if (whole()) {
+      hn::StoreU(v, F32(), p + i_);
+    } else {
+      StoreFirst(F32(), v, p + i_, count_);
+    }
+  }
+
+ private:
+  HWY_INLINE bool whole() const { return count_ == hn::Lanes(F32()); }
+  int64_t i_;
+  std::size_t count_;
+};
+
 void Sgd(const SgdUpdate& args, int64_t begin, int64_t end) {
   const F32 d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -65,27 +87,16 @@ void Sgd(const SgdUpdate& args, int64_t begin, int64_t end) {
   const VecF32 rate = hn::Set(d, args.scalars->rate);
   const VecF32 decay = hn::Set(d, args.weight_decay);
   const VecF32 momentum = hn::Set(d, args.momentum);
-  const VecF32 zero = hn::Zero(d);
   for (int64_t i = begin; i < end; i += lanes) {
-    const auto count = static_cast<std::size_t>(std::min(lanes, end - i));
-    const bool whole = static_cast<int64_t>(count) == lanes;
-    const auto load = [&](const float* p)
-                          HWY_ATTR { return whole ? hn::LoadU(d, p + i) : LoadFirst(d, p + i, count, zero); };
-    const auto store = [&](VecF32 v, float* p) HWY_ATTR {
-      if (whole) {
-        hn::StoreU(v, d, p + i);
-      } else {
-        StoreFirst(d, v, p + i, count);
-      }
-    };
-    const VecF32 w = load(args.value);
-    VecF32 g = hn::MulAdd(decay, w, gradient(load(args.gradient.grad)));
+    const Window at(i, end);
+    const VecF32 w = at.load(args.value);
+    VecF32 g = hn::MulAdd(decay, w, gradient(at.load(args.gradient.grad)));
     if (args.velocity != nullptr) {
-      const VecF32 v = hn::MulAdd(momentum, load(args.velocity), g);
-      store(v, args.velocity);
+      const VecF32 v = hn::MulAdd(momentum, at.load(args.velocity), g);
+      at.store(v, args.velocity);
       g = args.nesterov ? hn::MulAdd(momentum, v, g) : v;
     }
-    store(hn::NegMulAdd(rate, g, w), args.value);
+    at.store(hn::NegMulAdd(rate, g, w), args.value);
   }
 }
 
@@ -101,31 +112,20 @@ void Adam(const AdamUpdate& args, int64_t begin, int64_t end) {
   const VecF32 step_size = hn::Set(d, scalars.step_size);
   const VecF32 root = hn::Set(d, scalars.root);
   const VecF32 epsilon = hn::Set(d, args.epsilon);
-  const VecF32 zero = hn::Zero(d);
   for (int64_t i = begin; i < end; i += lanes) {
-    const auto count = static_cast<std::size_t>(std::min(lanes, end - i));
-    const bool whole = static_cast<int64_t>(count) == lanes;
-    const auto load = [&](const float* p)
-                          HWY_ATTR { return whole ? hn::LoadU(d, p + i) : LoadFirst(d, p + i, count, zero); };
-    const auto store = [&](VecF32 v, float* p) HWY_ATTR {
-      if (whole) {
-        hn::StoreU(v, d, p + i);
-      } else {
-        StoreFirst(d, v, p + i, count);
-      }
-    };
-    const VecF32 w = load(args.value);
-    const VecF32 g = hn::MulAdd(coupled, w, gradient(load(args.gradient.grad)));
-    VecF32 m = load(args.first);
-    VecF32 v = load(args.second);
+    const Window at(i, end);
+    const VecF32 w = at.load(args.value);
+    const VecF32 g = hn::MulAdd(coupled, w, gradient(at.load(args.gradient.grad)));
+    VecF32 m = at.load(args.first);
+    VecF32 v = at.load(args.second);
     // beta v + (1 - beta) g^2 with both factors rounded would converge to (1 + 1e-5) g^2.
     m = hn::MulAdd(one_minus_beta1, hn::Sub(g, m), m);
     v = hn::MulAdd(one_minus_beta2, hn::MulSub(g, g, v), v);
-    store(m, args.first);
-    store(v, args.second);
+    at.store(m, args.first);
+    at.store(v, args.second);
     const VecF32 shrunk = hn::NegMulAdd(shrink, w, w);
     const VecF32 step = hn::Div(hn::Mul(step_size, m), hn::MulAdd(hn::Sqrt(v), root, epsilon));
-    store(hn::Sub(shrunk, step), args.value);
+    at.store(hn::Sub(shrunk, step), args.value);
   }
 }
 
