@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The alignment models there are, one line each.
+#pragma once
+
+#include <dgm/models/alignment_model.hpp>
+
+#include <span>
+#include <string_view>
+
+namespace dgm {
+
+struct AlignmentModelKind {
+  std::string_view name;
+  std::unique_ptr<AlignmentModel> (*make)(const AlignmentOptions& options);
+  /// From to_tensors(). sizes are those of the source and the target vocabulary. Throws Error for tensors that do not
+  /// fit.
+  std::unique_ptr<AlignmentModel> (*load)(const SafeTensors& tensors, std::array<std::int32_t, 2> sizes, Device device);
+};
+
+// Each model's file declares its two functions here and has a line in alignment_model_kinds().
+
+std::span<const AlignmentModelKind> alignment_model_kinds();
+
+}  // namespace dgm
