@@ -277,6 +277,10 @@ void work(const Options& options) {
 
   std::optional<Training> training;
   if (!model) {
+    if (data->rows < static_cast<std::size_t>(options.components)) {
+      throw ArgumentError(options.data + ": has " + std::to_string(data->rows) + " rows for " +
+                          std::to_string(options.components) + " components; at least as many rows are needed");
+    }
     training.emplace();
     model.emplace(fit(options, *data, stream, &*training));
   }

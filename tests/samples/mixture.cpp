@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
+
 namespace dgm::test {
 namespace {
 
@@ -135,6 +137,34 @@ TEST_F(MixtureProgram, WorksOnLittleAndOddData) {
   EXPECT_EQ(run("-k 2 --data " + put(dir_ / "constant.csv", "1,7\n2,7\n3,7\n9,7\n")).status, 0);
   EXPECT_EQ(run("-k 3 --data " + put(dir_ / "same.csv", "5\n5\n5\n5\n")).status, 0);
   EXPECT_EQ(run("-k 2 --data " + put(dir_ / "far.csv", "0\n1\n2\n3\n1e12\n")).status, 0);
+  // More components than there are different points: some have no rows, and all that is printed is a number.
+  const auto json = report("-k 4 --data " + put(dir_ / "two.csv", "1\n1\n1\n1\n9\n9\n9\n9\n"));
+  EXPECT_TRUE(std::isfinite(json.at("log_likelihood").get<double>()));
+  EXPECT_NEAR(json.at("weights")[0].get<double>() + json.at("weights")[1].get<double>() +
+                  json.at("weights")[2].get<double>() + json.at("weights")[3].get<double>(),
+              1, 1e-6);
+}
+
+TEST_F(MixtureProgram, ScoresPointsSoFarAwayThatTheyHaveNoDensity) {
+  report("-k 2 --data " + penguins_ + " --save " + (dir_ / "m"));
+  report("--load " + (dir_ / "m") + " --score " + put(dir_ / "far.csv", "1e9,3\n1e300,3\n") + " --scores " +
+         (dir_ / "s") + " --assignments " + (dir_ / "a"));
+  const Table scores = read_table(dir_ / "s", {.allow_non_finite = true, .columns = {}});
+  EXPECT_LT(scores.values.at(0), -1e15);
+  EXPECT_TRUE(std::isfinite(scores.values[0]));
+  EXPECT_EQ(scores.values.at(1), -INFINITY);
+  EXPECT_EQ(read_table(dir_ / "a").values.at(1), -1) << "no component is more probable than another";
+}
+
+TEST_F(MixtureProgram, KeepsTheOldModelWhenTheDiskIsFull) {
+  report("-k 2 --data " + penguins_ + " --save " + (dir_ / "m"));
+  const std::string before = get(dir_ / "m");
+  const std::string program = DGM_SAMPLES_BINARIES "/mixture --device cpu --restarts 1 -k 300 --data " + penguins_;
+  const std::string command =
+      "(ulimit -f 2; trap '' XFSZ; " + program + " --save " + (dir_ / "m") + ") >/dev/null 2>" + (dir_ / "words");
+  EXPECT_NE(std::system(command.c_str()), 0);
+  EXPECT_NE(get(dir_ / "words").find((dir_ / "m") + ": cannot be written"), std::string::npos) << get(dir_ / "words");
+  EXPECT_EQ(get(dir_ / "m"), before);
 }
 
 TEST_F(MixtureProgram, RefusesBadInputInWords) {
@@ -145,7 +175,7 @@ TEST_F(MixtureProgram, RefusesBadInputInWords) {
   refused("--data " + put(dir_ / "empty.csv", ""), "empty.csv: is empty");
   refused("--data " + (dir_ / "none.csv"), "none.csv");
   refused("--data " + dir_.path(), dir_.path());
-  refused("-k 5 --data " + put(dir_ / "few.csv", "1\n2\n3\n"), "3 rows for 5 components");
+  refused("-k 5 --data " + put(dir_ / "few.csv", "1\n2\n3\n"), "few.csv: has 3 rows for 5 components");
   refused("--data " + penguins_ + " -k 0", "--components");
   refused("--data " + penguins_ + " --covariance round", "--covariance");
   expect_refusal("mixture", "--device gpu --data " + penguins_, "cpu, cuda, cuda:N or auto");
