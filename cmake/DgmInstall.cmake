@@ -22,7 +22,7 @@ install(FILES "${PROJECT_BINARY_DIR}/dgm_cuda-config.cmake" "${PROJECT_BINARY_DI
 set(DGM_PC_PRIVATE ${BLAS_LIBRARIES} ${DGM_HIGHWAY_LIBRARY} ${ZLIB_LIBRARIES} ${OpenMP_CXX_FLAGS} ${CMAKE_THREAD_LIBS_INIT}
                    ${CMAKE_DL_LIBS})
 if(DGM_NVCC)
-  list(APPEND DGM_PC_PRIVATE "-L${CUDAToolkit_LIBRARY_DIR}" -lcublas -lcudart)
+  list(APPEND DGM_PC_PRIVATE "-L${CUDAToolkit_LIBRARY_DIR}" -lcudart)
 endif()
 list(TRANSFORM DGM_PC_PRIVATE REPLACE "^([a-z]+)$" "-l\\1")
 list(JOIN DGM_PC_PRIVATE " " DGM_PC_PRIVATE)

@@ -65,7 +65,7 @@ macro(dgm_finish_library)
 
   set(dependencies OpenMP::OpenMP_CXX ZLIB::ZLIB BLAS::BLAS dgm_cuda::highway Threads::Threads ${CMAKE_DL_LIBS})
   if(DGM_NVCC)
-    list(APPEND dependencies CUDA::cudart CUDA::cublas)
+    list(APPEND dependencies CUDA::cudart)  # kernels/device/cublas.cuh loads cuBLAS
   endif()
 
   # Compiled once, linked twice.

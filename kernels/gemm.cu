@@ -6,9 +6,8 @@
 // Order      cuBLAS gives equal bits for equal calls on one device while its workspace is its own.
 #include "kernels/gemm.hpp"
 
+#include "kernels/device/cublas.cuh"
 #include "kernels/device/error.cuh"
-
-#include <cublas_v2.h>
 
 #include <map>
 #include <mutex>
@@ -20,7 +19,7 @@ namespace {
 
 void check_cublas(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw CudaError(std::string(call) + ": " + cublasGetStatusString(status));
+  throw CudaError(std::string(call) + ": " + cuda::cublas().status_string(status));
 }
 
 // A device's handle, created at the first use and never destroyed: the driver may be gone by then.
@@ -33,6 +32,7 @@ struct Handle {
 Handle& handle_of_current_device() {
   static std::mutex& mutex = *new std::mutex;
   static auto& handles = *new std::map<int, Handle>;
+  const cuda::Cublas& library = cuda::cublas();
   int device = 0;
   DGM_CUDA_CHECK(cudaGetDevice(&device));
   const std::lock_guard lock(mutex);
@@ -41,10 +41,10 @@ Handle& handle_of_current_device() {
     // Relaxed while the handle allocates: the first product of a program may be one that is captured.
     cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
     DGM_CUDA_CHECK(cudaThreadExchangeStreamCaptureMode(&mode));
-    const cublasStatus_t created = cublasCreate(&handle.cublas);
+    const cublasStatus_t created = library.create(&handle.cublas);
     DGM_CUDA_CHECK(cudaThreadExchangeStreamCaptureMode(&mode));
     check_cublas(created, "cublasCreate");
-    check_cublas(cublasSetMathMode(handle.cublas, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
+    check_cublas(library.set_math_mode(handle.cublas, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
   }
   return handle;
 }
@@ -55,18 +55,18 @@ void run_cuda(const Gemm& args, void* stream) {
   if (args.m == 0 || args.n == 0) return;
   Handle& handle = handle_of_current_device();
   const std::lock_guard lock(handle.mutex);
-  check_cublas(cublasSetStream(handle.cublas, static_cast<cudaStream_t>(stream)), "cublasSetStream");
+  check_cublas(cuda::cublas().set_stream(handle.cublas, static_cast<cudaStream_t>(stream)), "cublasSetStream");
   // After the stream, which resets it.
-  check_cublas(cublasSetWorkspace(handle.cublas, args.workspace, args.workspace_bytes), "cublasSetWorkspace");
+  check_cublas(cuda::cublas().set_workspace(handle.cublas, args.workspace, args.workspace_bytes), "cublasSetWorkspace");
   const auto m = static_cast<int>(args.m);
   const auto n = static_cast<int>(args.n);
   const auto k = static_cast<int>(args.k);
   // A leading dimension of 0 is an error even where there is nothing to read.
   const int lda = args.transpose_a ? m : (k > 0 ? k : 1);
   const int ldb = args.transpose_b ? (k > 0 ? k : 1) : n;
-  check_cublas(cublasSgemm(handle.cublas, args.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                           args.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &args.alpha, args.b, ldb, args.a, lda,
-                           &args.beta, args.c, n),
+  check_cublas(cuda::cublas().sgemm(handle.cublas, args.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                    args.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &args.alpha, args.b, ldb,
+                                    args.a, lda, &args.beta, args.c, n),
                "cublasSgemm");
 }
 
