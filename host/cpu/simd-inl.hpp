@@ -27,8 +27,11 @@ using VecF32 = hn::Vec<F32>;
 template <class D, class V>
 HWY_INLINE V ExpBelow88(D d, V x) {
   const hn::RebindToSigned<D> di;
-  // Cephes' reduction: x = n ln 2 + r with |r| <= ln(2)/2, ln 2 in two parts.
-  const V n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504088896341f)));
+  // Cephes' reduction: x = n ln 2 + r with |r| <= ln(2)/2, ln 2 in two parts. Adding 1.5 * 2^23 rounds n to an
+  // integer, which is then in the low bits; converting n instead could make a number of NaN.
+  const V shifter = hn::Set(d, 12582912.0f);
+  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504088896341f), shifter);
+  const V n = hn::Sub(shifted, shifter);
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
   V p = hn::Set(d, 1.9875691500e-4f);
@@ -39,7 +42,7 @@ HWY_INLINE V ExpBelow88(D d, V x) {
   p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
   p = hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(d, 1.0f));
   // Times 2^n, in the exponent bits; right while the result is a normal number.
-  const auto bits = hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::ConvertTo(di, n)));
+  const auto bits = hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
   // The comparison is false for NaN, and its p is NaN: kept by testing for "small" instead.
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33f)), hn::BitCast(d, bits));
 }
