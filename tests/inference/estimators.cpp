@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dgm/inference/compare.hpp>
 #include <dgm/models/fit_mixture.hpp>
+#include <dgm/ops/elementwise.hpp>
 #include <dgm/ops/reductions.hpp>
 
 #include "tests/support/devices.hpp"
 #include "tests/support/reference.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace dgm::test {
@@ -69,10 +71,53 @@ TEST_P(Estimators, PosteriorSamplingIsUnbiasedWithTheVarianceThatTheoryGives) {
         << "S = " << samples;
     EXPECT_LT(report.largest_z_score, 4.0) << "S = " << samples << ": of 20 parameters, without bias";
     EXPECT_LT(report.bias, 3 * report.bias_standard_error) << "S = " << samples;
+    EXPECT_NEAR(report.bias_standard_error, std::sqrt(report.variance / static_cast<double>(repetitions())), 1e-12);
+    double norm = 0;
+    for (const Real p : posterior()) norm += static_cast<double>(p * p);
+    EXPECT_NEAR(report.gradient_norm, std::sqrt(norm), 1e-5);
+    EXPECT_NEAR(report.signal_to_noise, std::sqrt(norm / report.variance), 1e-4);
     EXPECT_NEAR(report.effective_sample_size / static_cast<double>(samples), 1,
                 10 * std::sqrt(1.0 / static_cast<double>(repetitions())))
         << "S = " << samples;
   }
+}
+
+TEST_P(Estimators, PosteriorSamplingTellsTheExactLogMarginal) {
+  Tape one;
+  Tape other;
+  EXPECT_EQ(PosteriorSampling(3)(one, joint(), Draws(1, device())).log_marginal.to_host(),
+            Exact()(other, joint(), Draws(1, device())).log_marginal.to_host());
+}
+
+TEST_P(Estimators, PosteriorSamplingDrawsByTheRowsNumberInTheDataSet) {
+  GaussianMixture model(3, 1, Covariance::diagonal, device());
+  model.set({1, 1, 1}, {-0.3, 0, 0.3}, {1, 1, 1});
+  const auto x = Tensor<float>::from(std::vector<float>(40, 0.1f), {40, 1}, device());
+  std::vector<int64_t> backwards;
+  for (int64_t n = 39; n >= 0; --n) backwards.push_back(n);
+  const auto data = Tensor<int64_t>::from(backwards, {40}, device());
+  const Draws draws(5, device());
+  std::vector<int32_t> z = MixtureJoint(model, x, &data).sample_posterior(draws, 1).to_host();
+  std::reverse(z.begin(), z.end());
+  EXPECT_EQ(z, MixtureJoint(model, x).sample_posterior(draws, 1).to_host());
+}
+
+TEST_P(Estimators, ComparisonFindsAnEstimatorThatIsBiasedAndNoisy) {
+  class Halved : public Estimator {
+   public:
+    std::string name() const override { return "halved"; }
+    Estimate operator()(Tape& tape, const FiniteJoint& joint, const Draws& draws) const override {
+      const Estimate whole = PosteriorSampling(2)(tape, joint, draws);
+      return {whole.objective * 0.5f, whole.log_marginal};
+    }
+  };
+  const Halved wrong;
+  const auto reports = compare({&wrong}, joint(), parameters_, Draws(7, device()), {.repetitions = repetitions()});
+  double half_norm = 0;
+  for (const Real p : posterior()) half_norm += static_cast<double>(p * p / 4);
+  half_norm = std::sqrt(half_norm);
+  EXPECT_NEAR(reports.at(0).bias, half_norm, 4 * reports.at(0).bias_standard_error);
+  EXPECT_GT(reports.at(0).largest_z_score, 10) << "too small is as wrong as too large";
 }
 
 TEST_P(Estimators, ComparisonFindsAnEstimatorThatIsBiased) {
@@ -89,7 +134,14 @@ TEST_P(Estimators, ComparisonFindsAnEstimatorThatIsBiased) {
   const AlwaysZero wrong;
   const Exact exact;
   const auto reports = compare({&wrong, &exact}, joint(), parameters_, Draws(7, device()), {.repetitions = 20});
-  EXPECT_GT(reports.at(0).bias, 0.1);
+  // Its gradient is 1 for z = 0; the exact one the posterior.
+  double squares = 0;
+  const Reals p = posterior();
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    const Real gap = (i % kValues == 0 ? 1 : 0) - p[i];
+    squares += static_cast<double>(gap * gap);
+  }
+  EXPECT_NEAR(reports.at(0).bias, std::sqrt(squares), 1e-5);
   EXPECT_EQ(reports.at(0).variance, 0);
   EXPECT_EQ(reports.at(1).bias, 0) << "the exact gradient, against itself";
   EXPECT_EQ(reports.at(1).variance, 0);

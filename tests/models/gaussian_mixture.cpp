@@ -4,6 +4,7 @@
 #include "tests/support/devices.hpp"
 #include "tests/support/reference.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
 
@@ -143,6 +144,50 @@ TEST_P(GaussianMixtures, KeepWhatTheyAreSetTo) {
     wanted.push_back(reference_log_density({0.25, 0.75}, {0, 1, 2, 3}, {0.25, 1, 4, 9}, &values[2 * n], 2));
   }
   expect_close(diagonal.log_prob(data(values, 2)).to_host(), wanted, 1e-5, "log density");
+  model.set({1, 3}, {0, 1, 2, 3}, {0.25, 0, 0, 1, 4, 0, 0, 9});
+  expect_close(model.log_prob(data(values, 2)).to_host(), wanted, 1e-5, "log density, full");
+}
+
+TEST_P(GaussianMixtures, KeepTheBestOfRunsThatDiffer) {
+  // No clusters: every start ends elsewhere.
+  const auto x = data(random_normals(80, 31), 2);
+  const auto fit = [&](uint64_t seed, int restarts, int iterations) {
+    return fit_mixture_em(x, 5, Covariance::full, {.restarts = restarts, .max_iterations = iterations, .seed = seed});
+  };
+  const MixtureFit best = fit(1, 4, 30);
+  ASSERT_EQ(best.restarts.size(), 4u);
+  EXPECT_EQ(best.log_likelihood, *std::max_element(best.restarts.begin(), best.restarts.end()));
+  EXPECT_NE(best.restarts[0], best.restarts[1]);
+  double sum = 0;
+  for (const float value : best.model.log_prob(x).to_host()) sum += value;
+  EXPECT_NEAR(sum, best.log_likelihood, 1e-3) << "the model is that of another run";
+  EXPECT_EQ(fit(1, 4, 30).restarts, best.restarts);
+  EXPECT_NE(fit(2, 4, 30).restarts, best.restarts);
+  EXPECT_FALSE(fit(1, 1, 2).converged) << "after two iterations";
+}
+
+TEST_P(GaussianMixtures, AssignTheFirstOfEqualsAndNoneWhereThereIsNoDensity) {
+  GaussianMixture model(4, 1, Covariance::diagonal, device());
+  model.set({0, 1, 1, 2}, {0, 1, 1, 5}, {1, 1, 1, 1});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float inf = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(model.assignments(data({0, 1, 5, nan, inf, 1e30f}, 1)), (std::vector<int32_t>{1, 1, 3, -1, -1, -1}));
+}
+
+TEST_P(GaussianMixtures, AssignMoreRowsThanAreLookedAtAtATime) {
+  // 2^20 responsibilities at a time: 1024 rows of 1024 components.
+  const std::size_t components = 1024;
+  GaussianMixture model(components, 1, Covariance::diagonal, device());
+  std::vector<double> means;
+  for (std::size_t k = 0; k < components; ++k) means.push_back(10.0 * static_cast<double>(k));
+  model.set(std::vector<double>(components, 1.0), means, std::vector<double>(components, 1.0));
+  std::vector<float> x;
+  std::vector<int32_t> wanted;
+  for (int32_t n = 0; n < 1100; ++n) {
+    wanted.push_back(7 * n % 1024);
+    x.push_back(10.0f * static_cast<float>(wanted.back()));
+  }
+  EXPECT_EQ(model.assignments(data(x, 1)), wanted);
 }
 
 TEST_P(GaussianMixtures, RefuseParametersThatAreNoMixture) {
@@ -160,6 +205,11 @@ TEST_P(GaussianMixtures, WorkOnDataThatAreHardToCluster) {
     // Duplicates only: every component at the one point, with the floor as variance.
     const MixtureFit same = fit_mixture_em(data(std::vector<float>(20, 1.5f), 2), 3, covariance, {.restarts = 2});
     EXPECT_TRUE(std::isfinite(same.log_likelihood));
+    // By gradient the floor is all that holds the variances up.
+    const MixtureFit climbed =
+        fit_mixture_sgd(data(std::vector<float>(20, 1.5f), 2), 1, covariance,
+                        {.restarts = 1, .steps = 100, .batch = 4, .learning_rate = 0.5, .variance_floor = 0.25});
+    EXPECT_NEAR(climbed.model.covariances()[0], 0.25, 0.01);
     // A constant column.
     std::vector<float> values = random_normals(40, 4);
     for (std::size_t i = 1; i < values.size(); i += 2) values[i] = 7.0f;

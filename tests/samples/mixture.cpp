@@ -110,6 +110,29 @@ TEST_F(MixtureProgram, ReadsAllFilesBeforeItFits) {
   EXPECT_FALSE(std::filesystem::exists(dir_ / "m"));
 }
 
+TEST_F(MixtureProgram, ReportsWhatItWasAskedToFit) {
+  const auto json = report("--data " + penguins_ + " -k 3 --assignments " + (dir_ / "a"));
+  const double log_likelihood = json.at("log_likelihood");
+  EXPECT_EQ(json.at("rows"), 342);
+  EXPECT_EQ(json.at("degrees_of_freedom"), 17);  // 2 weights, 6 means, 9 covariances
+  EXPECT_NEAR(json.at("bic").get<double>(), -2 * log_likelihood + 17 * std::log(342.0), 1e-6);
+  EXPECT_NEAR(json.at("aic").get<double>(), -2 * log_likelihood + 34, 1e-6);
+  EXPECT_NEAR(json.at("log_likelihood_per_row").get<double>(), log_likelihood / 342, 1e-9);
+  EXPECT_EQ(json.at("restarts").size(), 10u);
+  std::vector<int64_t> sizes(3);
+  for (const double k : read_table(dir_ / "a").values) ++sizes.at(static_cast<std::size_t>(k));
+  EXPECT_EQ(json.at("assigned_rows").get<std::vector<int64_t>>(), sizes);
+  EXPECT_EQ(report("--data " + penguins_ + " -k 3 --covariance diag --restarts 4").at("degrees_of_freedom"), 14);
+  const auto sgd = report("--data " + penguins_ + " -k 3 --restarts 2 --method sgd");
+  EXPECT_EQ(sgd.at("restarts").size(), 2u);
+  EXPECT_EQ(sgd.at("history").size(), 41u) << "one in the beginning and every 50 of 2000 steps";
+}
+
+TEST_F(MixtureProgram, OtherSeedsGiveOtherRuns) {
+  EXPECT_NE(report("--data " + penguins_ + " -k 5 --seed 7").at("restarts"),
+            report("--data " + penguins_ + " -k 5 --seed 8").at("restarts"));
+}
+
 TEST_F(MixtureProgram, EqualSeedsGiveEqualReports) {
   EXPECT_EQ(report("--data " + penguins_ + " --seed 7"), report("--data " + penguins_ + " --seed 7"));
 }
