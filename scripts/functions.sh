@@ -69,25 +69,30 @@ missing_packages() {
 # Installs what is missing through apt-get where that needs no password; else prints the line that
 # a person has to run and returns 1.
 install_dependencies() {
-  local lines line package candidate packages="" as_root=""
+  local lines line package candidate log packages="" first="" as_root=""
   lines=$(missing_packages "$@")
   [ -n "$lines" ] || return 0
+  while read -r line; do first="$first ${line%% *}"; done <<<"$lines"
   if ! has_command apt-get; then
-    say "These are missing, under the names that Debian gives them:" "$(echo $lines)" >&2
+    say "These are missing, under the names that Debian gives them:" "$first" >&2
     say "There is no apt-get here: install them, or point DGM_PREFIX at a prefix that holds them." >&2
     return 1
   fi
   if [ "$(id -u)" != 0 ]; then
-    as_root="sudo"
-    if ! { has_command sudo && sudo -n true 2>/dev/null; }; then
-      while read -r line; do packages="$packages ${line%% *}"; done <<<"$lines"
-      say "Some packages are missing, and installing them needs a password. Please run" >&2
-      say "" "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages" "" >&2
-      say "and then this script again." >&2
+    if ! has_command sudo; then
+      say "Some packages are missing, and there is no sudo here to install them with. Please run, as root," >&2
+      say "" "  apt-get update && apt-get install -y --no-install-recommends$first" "" "and then this script again." >&2
       return 1
     fi
+    if ! sudo -n true 2>/dev/null; then
+      say "Some packages are missing, and installing them needs a password. Please run" >&2
+      say "" "  sudo apt-get update && sudo apt-get install -y --no-install-recommends$first" "" \
+        "and then this script again." >&2
+      return 1
+    fi
+    as_root="sudo -n"
   fi
-  ${as_root:+sudo -n} apt-get update -qq </dev/null || say "apt-get update failed; trying with the lists that are there" >&2
+  $as_root apt-get update -qq </dev/null || say "apt-get update failed; trying with the lists that are there" >&2
   while read -r line; do
     package=${line%% *}
     for candidate in $line; do
@@ -99,15 +104,16 @@ install_dependencies() {
     packages="$packages $package"
   done <<<"$lines"
   say "Installing:$packages"
-  if ! ${as_root:+sudo -n} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
-      </dev/null >/tmp/dgm-apt.$$ 2>&1; then
-    cat /tmp/dgm-apt.$$ >&2
-    rm -f /tmp/dgm-apt.$$
+  log=$(mktemp)
+  if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
+      </dev/null >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
     say "apt-get could not install them. The line was" >&2
     say "" "  ${as_root:+sudo }apt-get install -y --no-install-recommends$packages" "" >&2
     return 1
   fi
-  rm -f /tmp/dgm-apt.$$
+  rm -f "$log"
   lines=$(missing_packages "$@")
   if [ -n "$lines" ]; then
     say "Installed, but still not found by the compiler:" $lines >&2
