@@ -31,8 +31,21 @@ void sum_of_all(benchmark::State& state) {
   report(state, 4.0 * static_cast<double>(x.size()));
 }
 
+void row_max(benchmark::State& state) {
+  const auto x = Tensor<float>::full({state.range(0), state.range(1)}, -1.0f, dgm::bench::device());
+  dgm::bench::repeat(state, [&] { benchmark::DoNotOptimize(dgm::row_max(x).value().data()); });
+  report(state, 4.0 * static_cast<double>(x.size()));
+}
+
 }  // namespace
 
+BENCHMARK(row_max)
+    ->ArgNames({"R", "C"})
+    ->Args({1 << 20, 8})
+    ->Args({1 << 20, 64})
+    ->Args({1 << 14, 4096})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(sum_of_all)->ArgName("N")->Arg(1 << 26)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(sum_over_axis)
     ->ArgNames({"R", "C", "axis"})

@@ -4,6 +4,7 @@
 // Mapping    inner = 1: a warp or, from 1024 terms on, a block for each chunk of a row. inner > 1: a
 //            block for each chunk and up to 128 columns; its 256 threads visit that many rows at once,
 //            so that rows narrower than a warp are still read in one piece.
+//            Maxima: a warp a row.
 // Algorithm  terms are added in double; a second launch adds the chunks' sums, a warp an output.
 // Traffic    reads 4 bytes a term (8 with a factor); the gradient writes 4. HBM-bound.
 // Order      fixed by lane and chunk, and chunks by the extents: equal input gives equal bits.
@@ -138,7 +139,45 @@ __global__ void __launch_bounds__(kThreads) spread_kernel(SpreadAxis args, int64
   }
 }
 
+// The entry that is larger, and of equals the first; a NaN is larger than any number.
+struct Entry {
+  float value;
+  int32_t index;
+};
+
+__device__ bool above(const Entry& a, const Entry& b) {
+  const bool equal = a.value == b.value || (isnan(a.value) && isnan(b.value));
+  if (equal) return a.index < b.index;
+  return isnan(a.value) || a.value > b.value;
+}
+
+__global__ void __launch_bounds__(kThreads) row_max_kernel(RowMax args) {
+  const int lane = static_cast<int>(threadIdx.x) % cuda::kWarp;
+  const int64_t stride = int64_t{gridDim.x} * kWarps;
+  for (int64_t r = int64_t{blockIdx.x} * kWarps + threadIdx.x / cuda::kWarp; r < args.rows; r += stride) {
+    Entry best = {-INFINITY, INT32_MAX};
+    for (int64_t c = lane; c < args.cols; c += cuda::kWarp) {
+      const Entry entry = {args.x[r * args.cols + c], static_cast<int32_t>(c)};
+      if (above(entry, best)) best = entry;
+    }
+    for (int step = cuda::kWarp / 2; step > 0; step /= 2) {
+      const Entry other = {__shfl_xor_sync(cuda::kAllLanes, best.value, step),
+                           __shfl_xor_sync(cuda::kAllLanes, best.index, step)};
+      if (above(other, best)) best = other;
+    }
+    if (lane == 0) {
+      args.y[r] = best.value;
+      args.index[r] = best.index;
+    }
+  }
+}
+
 }  // namespace
+
+void run_cuda(const RowMax& args, void* stream) {
+  if (args.rows == 0) return;
+  cuda::launch(row_max_kernel, cuda::blocks_for(args.rows, kWarps), kThreads, 0, stream, args);
+}
 
 void run_cuda(const SumAxis& args, void* stream) {
   if (args.outer * args.inner == 0) return;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launches that sum over one axis of an array seen as (outer, count, inner), and their gradient.
+// Launches that sum over one axis of an array seen as (outer, count, inner), and their gradient; and the largest
+// entry of each row, whose gradient is that of pick.
 #pragma once
 
 #include <algorithm>
@@ -46,5 +47,16 @@ struct SpreadAxis {
 };
 void run_cpu(const SpreadAxis& args);
 void run_cuda(const SpreadAxis& args, void* stream);
+
+/// y[r] = max_c x[r,c] and the first c that has it; a NaN counts as larger than any number.
+struct RowMax {
+  const float* x;  // (rows, cols)
+  int64_t rows;
+  int64_t cols;    // 1..2^31 - 1
+  float* y;        // (rows)
+  int32_t* index;  // (rows)
+};
+void run_cpu(const RowMax& args);
+void run_cuda(const RowMax& args, void* stream);
 
 }  // namespace dgm::kernels

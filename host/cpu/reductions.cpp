@@ -2,10 +2,14 @@
 // Sums over an axis, in double. A chunk of rows (inner = 1) is summed with four vectors of partial
 // sums; a chunk of columns (inner > 1) row by row into a tile of accumulators that stays in the
 // first-level cache, narrow rows several at a time. Chunks go to threads; their sums are added in
-// order. Traffic: 4 bytes an element read (8 with a factor); the gradient writes 4.
+// order. A row's maximum is looked for again to tell where it is. Traffic: 4 bytes an element read (8 with a
+// factor); the gradient writes 4.
 #include "kernels/reductions.hpp"
 
 #include "host/cpu/parallel.hpp"
+
+#include <algorithm>
+#include <cmath>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "host/cpu/reductions.cpp"
@@ -174,6 +178,36 @@ void SumTasks(const SumAxis& args, int64_t begin, int64_t end) {
   }
 }
 
+void Maxima(const RowMax& args, int64_t begin, int64_t end) {
+  const F32 d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t r = begin; r < end; ++r) {
+    const float* const x = args.x + r * args.cols;
+    float max = -INFINITY;
+    bool nan = false;
+    int64_t c = 0;
+    if (args.cols >= lanes) {
+      auto most = hn::Set(d, -INFINITY);
+      auto odd = hn::IsNaN(most);
+      for (; c + lanes <= args.cols; c += lanes) {
+        const auto v = hn::LoadU(d, x + c);
+        most = hn::IfThenElse(hn::Gt(v, most), v, most);
+        odd = hn::Or(odd, hn::IsNaN(v));
+      }
+      max = hn::GetLane(hn::MaxOfLanes(d, most));
+      nan = !hn::AllFalse(d, odd);
+    }
+    for (; c < args.cols; ++c) {
+      if (x[c] > max) max = x[c];
+      nan = nan || x[c] != x[c];
+    }
+    const float* const at =
+        nan ? std::find_if(x, x + args.cols, [](float v) { return v != v; }) : std::find(x, x + args.cols, max);
+    args.y[r] = *at;
+    args.index[r] = static_cast<int32_t>(at - x);
+  }
+}
+
 void Spread(const SpreadAxis& args, int64_t begin, int64_t end) {
   const F32 d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -204,6 +238,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace dgm::kernels {
 
+HWY_EXPORT(Maxima);
 HWY_EXPORT(SumTasks);
 HWY_EXPORT(Spread);
 
@@ -229,6 +264,12 @@ void run_cpu(const SumAxis& args) {
       args.y[at] = static_cast<float>(args.scale * sum);
     }
   });
+}
+
+void run_cpu(const RowMax& args) {
+  const auto maxima = HWY_DYNAMIC_DISPATCH(Maxima);
+  cpu::parallel_ranges(args.rows, std::max<int64_t>(1, kGrain / args.cols),
+                       [&](int64_t begin, int64_t end, int) { maxima(args, begin, end); });
 }
 
 void run_cpu(const SpreadAxis& args) {

@@ -2,6 +2,9 @@
 #include <dgm/ops/reductions.hpp>
 
 #include "host/ops/sum_axis.hpp"
+#include "kernels/pick.hpp"
+
+#include <cstdint>
 
 namespace dgm {
 
@@ -40,5 +43,19 @@ Variable sum(const Variable& x) { return reduce("sum", x, {}, 1, x.shape().size(
 Variable sum(const Variable& x, int axis) { return reduce_axis("sum", x, axis, false); }
 Variable mean(const Variable& x) { return reduce("mean", x, {}, 1, x.shape().size(), 1, true); }
 Variable mean(const Variable& x, int axis) { return reduce_axis("mean", x, axis, true); }
+
+Variable row_max(const Variable& x) {
+  const Shape& shape = x.shape();
+  check<ShapeError>(shape.rank() >= 1 && shape.cols() >= 1 && shape.cols() <= INT32_MAX, "row_max: x has shape ",
+                    shape.str(), "; (..., C) with 1 <= C < 2^31 is needed");
+  auto y = Tensor<float>::empty(shape.without_last(), x.stream());
+  auto index = Tensor<int32_t>::empty({shape.rows()}, x.stream());
+  run(x.stream(), kernels::RowMax{x.value().data(), shape.rows(), shape.cols(), y.data(), index.data()});
+  return Tape::record(std::move(y), {x}, [index, shape](const Tensor<float>& g, Gradients& inputs) {
+    auto dx = Tensor<float>::empty(shape, g.stream());
+    run(g.stream(), kernels::PickBackward{g.data(), index.data(), shape.rows(), shape.cols(), 1, dx.data()});
+    inputs.add(0, std::move(dx));
+  });
+}
 
 }  // namespace dgm

@@ -4,6 +4,7 @@
 #include "tests/support/devices.hpp"
 #include "tests/support/reference.hpp"
 
+#include <cmath>
 #include <limits>
 
 namespace dgm::test {
@@ -125,6 +126,62 @@ TEST_P(Reductions, InfinityAndNaNReachTheSum) {
     EXPECT_EQ(std::isnan(columns[0]), at % 2 == 0) << "inf at " << at;
     EXPECT_FALSE(std::isnan(columns[1]));
   }
+}
+
+TEST_P(Reductions, RowMaxIsTheLargestEntryAndItsGradientGoesToTheFirstOfEquals) {
+  for (const int64_t cols : {1, 2, 7, 8, 9, 31, 32, 33, 64, 129, 1000}) {
+    for (const int64_t rows : {0, 1, 9, 40}) {
+      // Few different values: most rows have several largest entries.
+      std::vector<float> x = random_normals(rows * cols, static_cast<uint64_t>(cols), 2.0, -3.0);
+      for (float& value : x) value = std::round(value);
+      const auto g = random_normals(rows, 4);
+      Tape tape;
+      const Variable leaf = tape.watch(tensor(x, {rows, 1, cols}));
+      const Variable y = row_max(leaf);
+      ASSERT_EQ(y.shape(), (Shape{rows, 1}));
+      tape.backward(y, tensor(g, {rows, 1}));
+      std::vector<float> wanted;
+      std::vector<float> gradient(x.size());
+      for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
+        std::size_t best = r * static_cast<std::size_t>(cols);
+        for (std::size_t i = best; i < (r + 1) * static_cast<std::size_t>(cols); ++i) best = x[i] > x[best] ? i : best;
+        wanted.push_back(x[best]);
+        gradient[best] = g[r];
+      }
+      EXPECT_EQ(y.value().to_host(), wanted) << rows << " x " << cols;
+      EXPECT_EQ(tape.grad(leaf).to_host(), gradient) << rows << " x " << cols;
+    }
+  }
+}
+
+TEST_P(Reductions, RowMaxOfNaNsAndInfinities) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::size_t cols : {std::size_t{3}, std::size_t{70}}) {
+    std::vector<float> x(4 * cols, -inf);
+    x[cols + 1] = inf;
+    x[2 * cols + 1] = nan;
+    x[2 * cols + 2] = inf;
+    x[3 * cols + 1] = nan;
+    x[4 * cols - 1] = nan;
+    Tape tape;
+    const Variable leaf = tape.watch(tensor(x, {4, static_cast<int64_t>(cols)}));
+    const Variable y = row_max(leaf);
+    const auto got = y.value().to_host();
+    EXPECT_EQ(got[0], -inf);
+    EXPECT_EQ(got[1], inf);
+    EXPECT_TRUE(std::isnan(got[2]));
+    EXPECT_TRUE(std::isnan(got[3]));
+    tape.backward(y, tensor({1, 2, 3, 4}, {4}));
+    std::vector<float> wanted(x.size());
+    wanted[0] = 1;
+    wanted[cols + 1] = 2;
+    wanted[2 * cols + 1] = 3;
+    wanted[3 * cols + 1] = 4;
+    EXPECT_EQ(tape.grad(leaf).to_host(), wanted) << cols << " columns";
+  }
+  EXPECT_THROW(row_max(tensor({1}, {})), ShapeError);
+  EXPECT_THROW(row_max(Tensor<float>::zeros({3, 0}, device())), ShapeError);
 }
 
 TEST_P(Reductions, GiveTheSameBitsWhateverTheThreads) {

@@ -25,6 +25,15 @@ Variable sum(const Variable& x, int axis);
 Variable mean(const Variable& x);
 Variable mean(const Variable& x, int axis);
 
+/// Largest entry of each row: y = max over the last axis.
+///
+/// x         (..., C) f32 with C >= 1.
+/// returns   x's shape without its last axis.
+/// Gradient  goes to the largest entry, the first of equals; 0 to all others.
+/// Edges     a NaN is larger than any number: the row gives NaN, its gradient goes to the first NaN.
+/// Accuracy  exact. Throws ShapeError if x has rank 0 or C = 0.
+Variable row_max(const Variable& x);
+
 inline constexpr double kSumError = 1.2e-7;
 
 }  // namespace dgm
