@@ -75,7 +75,7 @@ struct Lanes {
     return if_less_equal(x, set(0.0f), at_zero, if_less(x, inf, y, x + x));
   }
 
-  /// 2 ulp.
+  /// 2 ulp for -0.25 <= x <= 1.
   static HWY_INLINE V log1p(V x) {
     // 1 + x is never formed, so nothing of x is lost: it is 1 + f, or 2 (1 + f) with f = (x - 1) / 2.
     const auto large = hn::Ge(x, set(0.41421356f));

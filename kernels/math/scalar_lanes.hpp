@@ -4,7 +4,7 @@
 // such functions (kernels/math/*-inl.hpp) are included after one of the two.
 //
 // A type L has: V with + - * /; set, neg, abs, sqrt, exp, log, tanh;
-//   log1p        log(1 + x) for 0 <= x <= 1
+//   log1p        log(1 + x) for -0.25 <= x <= 1
 //   normal_cdf   the standard normal's distribution function
 //   if_less(a, b, yes, no), if_less_equal: no if a or b is NaN
 #pragma once

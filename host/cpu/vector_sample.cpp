@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lanes of two vectors each draw one block of four words, for neighbouring blocks of a datum and then of the
+// next, and the words become noise in the order of the coordinates. Parameters are gathered block by block.
+// Traffic: 4 bytes written a coordinate; about 30 vector instructions for four coordinates of a lane.
+#include "kernels/vector_sample.hpp"
+
+#include "host/cpu/parallel.hpp"
+
+#include <cmath>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "host/cpu/vector_sample.cpp"
+#include <hwy/foreach_target.h>
+// after foreach_target
+#include "host/cpu/lanes-inl.hpp"
+#include "host/cpu/philox-inl.hpp"
+
+#include <hwy/contrib/math/math-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace dgm::kernels::HWY_NAMESPACE {
+namespace {
+
+using cpu::HWY_NAMESPACE::U32;
+using cpu::HWY_NAMESPACE::VecU32;
+using V = Lanes::V;
+
+// float(word), rounded once: each half is exact.
+HWY_INLINE V ToFloat(VecU32 word) {
+  const Lanes::D d;
+  const hn::RebindToSigned<U32> di;
+  const V high = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<16>(word)));
+  const V low = hn::ConvertTo(d, hn::BitCast(di, hn::And(word, hn::Set(U32(), 0xFFFFu))));
+  return hn::MulAdd(high, Lanes::set(65536.0f), low);
+}
+
+// As uniform_from_word.
+HWY_INLINE V Uniform(VecU32 word) {
+  constexpr float kTwoToMinus32 = 2.3283064365386963e-10f;
+  return hn::Add(hn::Mul(ToFloat(word), Lanes::set(kTwoToMinus32)), Lanes::set(kTwoToMinus32 / 2.0f));
+}
+
+// noise[i] from words[i]; count is a multiple of twice the lanes.
+HWY_INLINE void NoiseOf(Noise kind, const uint32_t* words, int64_t count, float* noise) {
+  const Lanes::D d;
+  const U32 du;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  if (kind == Noise::kGaussian) {
+    constexpr float kTwoPiTwoToMinus32 = 2.3283064365386963e-10f * 6.2831855f;
+    for (int64_t i = 0; i < count; i += 2 * lanes) {
+      VecU32 first, second;
+      hn::LoadInterleaved2(du, words + i, first, second);
+      const V radius = Lanes::sqrt(Lanes::set(-2.0f) * Lanes::log(Uniform(first)));
+      const V angle =
+          hn::Add(hn::Mul(ToFloat(second), Lanes::set(kTwoPiTwoToMinus32)), Lanes::set(kTwoPiTwoToMinus32 / 2.0f));
+      hn::StoreInterleaved2(radius * hn::Sin(d, angle), radius * hn::Cos(d, angle), d, noise + i);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; i += lanes) {
+    const VecU32 word = hn::LoadU(du, words + i);
+    const V u = Uniform(word);
+    V result = u;
+    if (kind == Noise::kGumbel) {
+      const V rest = Uniform(hn::Not(word));
+      const V exponential = Lanes::if_less(rest, Lanes::set(kNearOne), Lanes::log1p(Lanes::neg(rest)), Lanes::log(u));
+      result = Lanes::neg(Lanes::log(Lanes::neg(exponential)));
+    }
+    hn::StoreU(result, d, noise + i);
+  }
+}
+
+HWY_INLINE V Drawn(Noise kind, V location, V log_scale, V noise) {
+  switch (kind) {
+    case Noise::kGaussian:
+      return hn::MulAdd(Lanes::exp(log_scale), noise, location);
+    case Noise::kGumbel:
+      return location + noise;
+    default: {
+      const V e = Lanes::exp(Lanes::neg(Lanes::abs(location)));
+      const V s = Lanes::set(1.0f) / (Lanes::set(1.0f) + e);
+      const V p = Lanes::if_less(location, Lanes::set(0.0f), e * s, s);
+      const V bit = Lanes::if_less_equal(noise, p, Lanes::set(1.0f), Lanes::set(0.0f));
+      return hn::IfThenElse(hn::IsNaN(location), location, bit);
+    }
+  }
+}
+
+}  // namespace
+
+// Blocks begin..end-1 of all rows' blocks.
+void SampleVectors(const VectorSample& args, int64_t begin, int64_t end) {
+  const Lanes::D d;
+  constexpr int64_t kMostBlocks = 2 * HWY_MAX_BYTES / sizeof(uint32_t);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(U32()));
+  HWY_ALIGN uint32_t block[kMostBlocks] = {};
+  HWY_ALIGN uint32_t low[kMostBlocks] = {};
+  HWY_ALIGN uint32_t high[kMostBlocks] = {};
+  HWY_ALIGN uint32_t words[4 * kMostBlocks];
+  HWY_ALIGN float noise[4 * kMostBlocks];
+  HWY_ALIGN float location[4 * kMostBlocks] = {};
+  HWY_ALIGN float log_scale[4 * kMostBlocks] = {};
+  const auto step = static_cast<uint32_t>(*args.draws.step);
+  const int64_t per_sample = args.blocks_per_sample();
+  const int64_t per_row = per_sample * args.samples;
+  int64_t row = begin / per_row;
+  int64_t at = begin % per_row;
+  for (int64_t first = begin; first < end; first += 2 * lanes) {
+    const int64_t count = std::min(2 * lanes, end - first);
+    const int64_t first_row = row;
+    const int64_t first_at = at;
+    for (int64_t i = 0; i < count; ++i) {
+      const auto datum = static_cast<uint64_t>(args.data != nullptr ? args.data[row] : row);
+      const uint64_t subsequence = (args.draws.site << 48) | datum;
+      block[i] = static_cast<uint32_t>(at);
+      low[i] = static_cast<uint32_t>(subsequence);
+      high[i] = static_cast<uint32_t>(subsequence >> 32);
+      const int64_t column = 4 * (at % per_sample);
+      const auto bytes = sizeof(float) * static_cast<std::size_t>(std::min<int64_t>(4, args.dims - column));
+      std::memcpy(location + 4 * i, args.location + row * args.dims + column, bytes);
+      if (args.log_scale != nullptr) {
+        std::memcpy(log_scale + 4 * i, args.log_scale + row * args.dims + column, bytes);
+      }
+      if (++at == per_row) at = 0, ++row;
+    }
+    cpu::HWY_NAMESPACE::PhiloxWordsOf(args.draws.seed, step, block, low, high, words);
+    NoiseOf(args.noise, words, 8 * lanes, noise);
+    for (int64_t i = 0; i < 4 * count; i += lanes) {
+      hn::Store(Drawn(args.noise, hn::Load(d, location + i), hn::Load(d, log_scale + i), hn::Load(d, noise + i)), d,
+                noise + i);
+    }
+    int64_t to_row = first_row;
+    int64_t to_at = first_at;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t column = 4 * (to_at % per_sample);
+      float* const z = args.z + (to_row * args.samples + to_at / per_sample) * args.dims + column;
+      std::memcpy(z, noise + 4 * i, sizeof(float) * static_cast<std::size_t>(std::min<int64_t>(4, args.dims - column)));
+      if (++to_at == per_row) to_at = 0, ++to_row;
+    }
+  }
+}
+
+// Rows begin..end-1. Summed over groups of 64 samples and then over the groups, so that rounding stays small.
+void SampleGradients(const VectorSampleGradient& args, int64_t begin, int64_t end) {
+  const Lanes::D d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  constexpr int64_t kGroup = 64;
+  const V zero = Lanes::set(0.0f);
+  for (int64_t b = begin; b < end; ++b) {
+    for (int64_t at = 0; at < args.dims; at += lanes) {
+      const auto count = static_cast<std::size_t>(std::min(lanes, args.dims - at));
+      const auto load = [&](const float* p) HWY_ATTR { return cpu::HWY_NAMESPACE::LoadFirst(d, p, count, zero); };
+      const V location = args.d_log_scale != nullptr ? load(args.location + b * args.dims + at) : zero;
+      V d_location = zero;
+      V d_log_scale = zero;
+      for (int64_t first = 0; first < args.samples; first += kGroup) {
+        V location_group = zero;
+        V scale_group = zero;
+        for (int64_t s = first; s < std::min(args.samples, first + kGroup); ++s) {
+          const int64_t offset = (b * args.samples + s) * args.dims + at;
+          const V g = load(args.g + offset);
+          location_group = location_group + g;
+          if (args.d_log_scale != nullptr) scale_group = scale_group + g * (load(args.z + offset) - location);
+        }
+        d_location = d_location + location_group;
+        d_log_scale = d_log_scale + scale_group;
+      }
+      const auto store = [&](V v, float* p) HWY_ATTR {
+        if (p != nullptr) cpu::HWY_NAMESPACE::StoreFirst(d, v, p + b * args.dims + at, count);
+      };
+      store(d_location, args.d_location);
+      store(d_log_scale, args.d_log_scale);
+    }
+  }
+}
+
+}  // namespace dgm::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace dgm::kernels {
+
+HWY_EXPORT(SampleVectors);
+HWY_EXPORT(SampleGradients);
+
+void run_cpu(const VectorSample& args) {
+  constexpr int64_t kGrainBlocks = 1 << 10;
+  const auto sample = HWY_DYNAMIC_DISPATCH(SampleVectors);
+  cpu::parallel_ranges(args.rows * args.samples * args.blocks_per_sample(), kGrainBlocks,
+                       [&](int64_t begin, int64_t end, int) { sample(args, begin, end); });
+}
+
+void run_cpu(const VectorSampleGradient& args) {
+  constexpr int64_t kGrainTerms = 1 << 13;
+  const auto gradients = HWY_DYNAMIC_DISPATCH(SampleGradients);
+  cpu::parallel_ranges(args.rows, std::max<int64_t>(1, kGrainTerms / std::max<int64_t>(1, args.samples * args.dims)),
+                       [&](int64_t begin, int64_t end, int) { gradients(args, begin, end); });
+}
+
+}  // namespace dgm::kernels
+#endif  // HWY_ONCE

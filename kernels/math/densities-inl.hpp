@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Terms of densities over lanes, see kernels/math/scalar_lanes.hpp, which or host/cpu/lanes-inl.hpp comes
+// first. Each has value(u) and slope<I>(u), the derivative by argument I.
+#if defined(DGM_KERNELS_MATH_DENSITIES_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef DGM_KERNELS_MATH_DENSITIES_INL
+#undef DGM_KERNELS_MATH_DENSITIES_INL
+#else
+#define DGM_KERNELS_MATH_DENSITIES_INL
+#endif
+
+#include "kernels/densities.hpp"
+
+DGM_LANES_BEGIN
+
+// The reciprocal of a scale, from its logarithm. Finite for a scale of 0, so that a residual of 0 stays 0.
+template <class L, class V = typename L::V>
+DGM_LANES_FN V inverse_scale(V log_scale) {
+  const V exponent = L::neg(log_scale);
+  return L::exp(L::if_less(L::set(88.0f), exponent, L::set(88.0f), exponent));
+}
+
+// a b with 0 * inf = 0.
+template <class L, class V = typename L::V>
+DGM_LANES_FN V times_or_zero(V a, V b) {
+  return L::if_less_equal(L::abs(a), L::set(0.0f), a, a * b);
+}
+
+template <class L, class V = typename L::V>
+DGM_LANES_FN V probability(V logit) {
+  const V e = L::exp(L::neg(L::abs(logit)));
+  const V s = L::set(1.0f) / (L::set(1.0f) + e);
+  return L::if_less(logit, L::set(0.0f), e * s, s);
+}
+
+// x log p + (1 - x) log(1 - p) with p = sigmoid(logit), which is (x - [logit > 0]) logit - log(1 + exp(-|logit|)):
+// no difference of large numbers, and the limits at a logit of +-inf.
+template <class L, class V = typename L::V>
+DGM_LANES_FN V bernoulli(V x, V logit) {
+  const V above = L::if_less(L::set(0.0f), logit, L::set(1.0f), L::set(0.0f));
+  return times_or_zero<L>(x - above, logit) - L::log1p(L::exp(L::neg(L::abs(logit))));
+}
+
+// log N(x; mean, scale^2); arguments x, mean, log scale.
+struct Gaussian {
+  static constexpr int kArguments = 3;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    const V t = (u[0] - u[1]) * inverse_scale<L>(u[2]);
+    return L::set(-0.5f) * t * t - u[2] - L::set(0.918938533f);
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    const V inverse = inverse_scale<L>(u[2]);
+    const V t = (u[0] - u[1]) * inverse;
+    if constexpr (I == 2) return t * t - L::set(1.0f);
+    return I == 0 ? L::neg(t * inverse) : t * inverse;
+  }
+};
+
+// log N(x; 0, 1).
+struct StandardGaussian {
+  static constexpr int kArguments = 1;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    return L::set(-0.5f) * u[0] * u[0] - L::set(0.918938533f);
+  }
+  template <class L, int, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    return L::neg(u[0]);
+  }
+};
+
+// KL(N(m, s^2) || N(n, t^2)) = log t - log s + (s^2 + (m - n)^2) / (2 t^2) - 1/2; arguments m, log s, n, log t.
+struct GaussianKl {
+  static constexpr int kArguments = 4;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    const V inverse = inverse_scale<L>(u[3]);
+    const V ratio = L::exp(u[1] - u[3]);
+    const V gap = (u[0] - u[2]) * inverse;
+    return u[3] - u[1] + L::set(0.5f) * (ratio * ratio + gap * gap) - L::set(0.5f);
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    const V inverse = inverse_scale<L>(u[3]);
+    const V ratio = L::exp(u[1] - u[3]);
+    const V gap = (u[0] - u[2]) * inverse;
+    if constexpr (I == 1) return ratio * ratio - L::set(1.0f);
+    if constexpr (I == 3) return L::set(1.0f) - (ratio * ratio + gap * gap);
+    return I == 0 ? gap * inverse : L::neg(gap * inverse);
+  }
+};
+
+// The same with n = 0, t = 1.
+struct StandardGaussianKl {
+  static constexpr int kArguments = 2;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    const V scale = L::exp(u[1]);
+    return L::set(0.5f) * (scale * scale + u[0] * u[0]) - L::set(0.5f) - u[1];
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    if constexpr (I == 0) return u[0];
+    const V scale = L::exp(u[1]);
+    return scale * scale - L::set(1.0f);
+  }
+};
+
+// log Bernoulli(x; sigmoid(logit)); arguments x, logit.
+struct Bernoulli {
+  static constexpr int kArguments = 2;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    return bernoulli<L>(u[0], u[1]);
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    if constexpr (I == 0) return u[1];
+    return u[0] - probability<L>(u[1]);
+  }
+};
+
+// -sum_x p(x) log p(x); argument the logit.
+struct BernoulliEntropy {
+  static constexpr int kArguments = 1;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    return L::neg(bernoulli<L>(probability<L>(u[0]), u[0]));
+  }
+  template <class L, int, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    const V p = probability<L>(u[0]);
+    return L::neg(times_or_zero<L>(p * probability<L>(L::neg(u[0])), u[0]));
+  }
+};
+
+// KL(Bernoulli(sigmoid(a)) || Bernoulli(sigmoid(b))); arguments a, b.
+struct BernoulliKl {
+  static constexpr int kArguments = 2;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    const V p = probability<L>(u[0]);
+    return bernoulli<L>(p, u[0]) - bernoulli<L>(p, u[1]);
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    const V p = probability<L>(u[0]);
+    if constexpr (I == 0) return times_or_zero<L>(p * probability<L>(L::neg(u[0])), u[0] - u[1]);
+    return probability<L>(u[1]) - p;
+  }
+};
+
+// -p log p; argument log p, normalised over the summed axis.
+struct CategoricalEntropy {
+  static constexpr int kArguments = 1;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    return L::neg(times_or_zero<L>(L::exp(u[0]), u[0]));
+  }
+  template <class L, int, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    return L::neg(times_or_zero<L>(L::exp(u[0]), u[0] + L::set(1.0f)));
+  }
+};
+
+// p (log p - log q); arguments log p, log q.
+struct CategoricalKl {
+  static constexpr int kArguments = 2;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    return times_or_zero<L>(L::exp(u[0]), u[0] - u[1]);
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    const V p = L::exp(u[0]);
+    if constexpr (I == 1) return L::neg(p);
+    return times_or_zero<L>(p, u[0] - u[1] + L::set(1.0f));
+  }
+};
+
+/// body(F()) for the struct F of a function.
+template <class Body>
+auto visit(Density function, const Body& body) {
+  switch (function) {
+#define DGM_CASE(name)   \
+  case Density::k##name: \
+    return body(name());
+    DGM_DENSITIES(DGM_CASE)
+#undef DGM_CASE
+  }
+  return body(Gaussian());  // not reached
+}
+
+DGM_LANES_END
+
+#endif  // per-target include guard
