@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Self-normalised importance weights, their evidence and effective sample size; gradients; the Pareto k-hat.
 //
-// Mapping    weights and gradients: one warp a row, lane l at samples l, l + 32, ... k-hat: one block a row.
+// Mapping    weights and gradients: one warp a row, lane l at samples l, l + 32, ... Leave-one-out gains: one thread a
+//            draw, which goes through its row, S of order 10. k-hat: one block a row.
 // Algorithm  weights: up to 128 samples wait in registers, four a lane, so that a row is read once; longer rows
 //            are read three times, twice of it from cache. k-hat: a bitonic sort in shared memory, then one
 //            thread a point of the grid of profile likelihoods.
@@ -13,6 +14,7 @@
 
 #include "kernels/device/launch.cuh"
 #include "kernels/device/warp.cuh"
+#include "kernels/math/leave_one_out.hpp"
 #include "kernels/math/pareto.hpp"
 
 namespace dgm::kernels {
@@ -108,7 +110,7 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(ImportanceWeightsBac
 
 __device__ double mean_log(const double* x, int64_t n, double theta) {
   double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += log1p(-theta * x[i]);
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(log1pf(static_cast<float>(-theta * x[i])));
   return sum / static_cast<double>(n);
 }
 
@@ -180,6 +182,14 @@ __global__ void __launch_bounds__(kThreads) shape_kernel(ParetoShape args, int64
   }
 }
 
+__global__ void __launch_bounds__(kThreads) gain_kernel(LeaveOneOutGain args) {
+  const int64_t stride = int64_t{gridDim.x} * kThreads;
+  for (int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x; at < args.rows * args.samples; at += stride) {
+    const int64_t row = at / args.samples * args.samples;
+    args.gain[at] = leave_one_out_gain_of(args.log_weights + row, args.samples, at - row);
+  }
+}
+
 // Rows too short for a fit.
 __global__ void __launch_bounds__(kThreads) no_shape_kernel(ParetoShape args) {
   const int64_t stride = int64_t{gridDim.x} * kThreads;
@@ -201,6 +211,11 @@ void run_cuda(const ImportanceWeightsForward& args, void* stream) {
 void run_cuda(const ImportanceWeightsBackward& args, void* stream) {
   if (args.rows == 0) return;
   cuda::launch(gradient_kernel, cuda::blocks_for(args.rows, kWarps, INT32_MAX), kThreads, 0, stream, args);
+}
+
+void run_cuda(const LeaveOneOutGain& args, void* stream) {
+  if (args.rows == 0) return;
+  cuda::launch(gain_kernel, cuda::blocks_for(args.rows * args.samples, kThreads), kThreads, 0, stream, args);
 }
 
 void run_cuda(const ParetoShape& args, void* stream) {

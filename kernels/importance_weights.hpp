@@ -32,6 +32,17 @@ struct ImportanceWeightsBackward {
 void run_cpu(const ImportanceWeightsBackward& args);
 void run_cuda(const ImportanceWeightsBackward& args, void* stream);
 
+/// gain[b,s] = log sum_j e^{l_j} - log(sum_{j != s} e^{l_j} + e^{mean_{j != s} l_j}) of a row l; 0 where the second sum
+/// is 0. Each entry goes through the row, for no sum could be taken out of another without cancellation.
+struct LeaveOneOutGain {
+  const float* log_weights;  // (rows, samples)
+  int64_t rows;
+  int64_t samples;  // at least 2
+  float* gain;      // (rows, samples)
+};
+void run_cpu(const LeaveOneOutGain& args);
+void run_cuda(const LeaveOneOutGain& args, void* stream);
+
 /// shape[b] = k-hat of the row.
 struct ParetoShape {
   static constexpr int64_t kMostSamples = 16384;

@@ -5,6 +5,7 @@
 #include "kernels/importance_weights.hpp"
 
 #include "host/cpu/parallel.hpp"
+#include "kernels/math/leave_one_out.hpp"
 #include "kernels/math/pareto.hpp"
 
 #include <vector>
@@ -195,6 +196,16 @@ void run_cpu(const ImportanceWeightsBackward& args) {
   const auto gradients = HWY_DYNAMIC_DISPATCH(WeighGradients);
   cpu::parallel_ranges(args.rows, std::max<int64_t>(1, kGrainTerms / args.samples),
                        [&](int64_t begin, int64_t end, int) { gradients(args, begin, end); });
+}
+
+void run_cpu(const LeaveOneOutGain& args) {
+  const int64_t grain = std::max<int64_t>(1, kGrainTerms / (args.samples * args.samples));
+  cpu::parallel_ranges(args.rows * args.samples, grain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t row = at / args.samples * args.samples;
+      args.gain[at] = leave_one_out_gain_of(args.log_weights + row, args.samples, at - row);
+    }
+  });
 }
 
 void run_cpu(const ParetoShape& args) {

@@ -51,4 +51,13 @@ Tensor<float> pareto_shape(const Tensor<float>& log_weights) {
   return result;
 }
 
+Tensor<float> leave_one_out_gain(const Tensor<float>& log_weights) {
+  const Shape& shape = log_weights.shape();
+  check<ShapeError>(shape.rank() == 2 && shape[1] >= 2, "leave_one_out_gain: log_weights has shape ", shape.str(),
+                    "; (B, S) with S >= 2 is needed");
+  auto result = Tensor<float>::empty(shape, log_weights.stream());
+  run(log_weights.stream(), kernels::LeaveOneOutGain{log_weights.data(), shape[0], shape[1], result.data()});
+  return result;
+}
+
 }  // namespace dgm

@@ -45,7 +45,8 @@ class Estimators : public OnEveryDevice {
 
 TEST_P(Estimators, ExactGivesTheLogMarginalAndThePosteriorAsItsGradient) {
   Tape tape;
-  const Estimate estimate = Exact()(tape, joint(), Draws(1, device()));
+  const TabulatedJoint joint = this->joint();
+  const Estimate estimate = Exact(joint)(tape, Draws(1, device()));
   tape.backward(estimate.objective);
   expect_close(parameters_["table"].grad.to_host(), posterior(), 1e-6, "gradient");
   Reals wanted;
@@ -61,9 +62,10 @@ TEST_P(Estimators, PosteriorSamplingIsUnbiasedWithTheVarianceThatTheoryGives) {
   double single = 0;
   for (const Real p : posterior()) single += static_cast<double>(p * (1 - p));
   for (const int64_t samples : {1, 4}) {
-    const PosteriorSampling estimator(samples);
+    const TabulatedJoint joint = this->joint();
+    const PosteriorSampling estimator(joint, samples);
     const auto reports =
-        compare({&estimator}, joint(), parameters_, Draws(7, device()).at(1), {.repetitions = repetitions()});
+        compare({&estimator}, joint, parameters_, Draws(7, device()).at(1), {.repetitions = repetitions()});
     const EstimatorReport& report = reports.at(0);
     const double wanted = single / static_cast<double>(samples);
     // The variance of a variance is about 2 / R relative for each of few terms.
@@ -85,8 +87,9 @@ TEST_P(Estimators, PosteriorSamplingIsUnbiasedWithTheVarianceThatTheoryGives) {
 TEST_P(Estimators, PosteriorSamplingTellsTheExactLogMarginal) {
   Tape one;
   Tape other;
-  EXPECT_EQ(PosteriorSampling(3)(one, joint(), Draws(1, device())).log_marginal.to_host(),
-            Exact()(other, joint(), Draws(1, device())).log_marginal.to_host());
+  const TabulatedJoint joint = this->joint();
+  EXPECT_EQ(PosteriorSampling(joint, 3)(one, Draws(1, device())).log_marginal.to_host(),
+            Exact(joint)(other, Draws(1, device())).log_marginal.to_host());
 }
 
 TEST_P(Estimators, PosteriorSamplingDrawsByTheRowsNumberInTheDataSet) {
@@ -105,14 +108,19 @@ TEST_P(Estimators, PosteriorSamplingDrawsByTheRowsNumberInTheDataSet) {
 TEST_P(Estimators, ComparisonFindsAnEstimatorThatIsBiasedAndNoisy) {
   class Halved : public Estimator {
    public:
+    explicit Halved(const FiniteJoint& joint) : two_(joint, 2) {}
     std::string name() const override { return "halved"; }
-    Estimate operator()(Tape& tape, const FiniteJoint& joint, const Draws& draws) const override {
-      const Estimate whole = PosteriorSampling(2)(tape, joint, draws);
+    Estimate operator()(Tape& tape, const Draws& draws) const override {
+      const Estimate whole = two_(tape, draws);
       return {whole.objective * 0.5f, whole.log_marginal};
     }
+
+   private:
+    PosteriorSampling two_;
   };
-  const Halved wrong;
-  const auto reports = compare({&wrong}, joint(), parameters_, Draws(7, device()), {.repetitions = repetitions()});
+  const TabulatedJoint joint = this->joint();
+  const Halved wrong(joint);
+  const auto reports = compare({&wrong}, joint, parameters_, Draws(7, device()), {.repetitions = repetitions()});
   double half_norm = 0;
   for (const Real p : posterior()) half_norm += static_cast<double>(p * p / 4);
   half_norm = std::sqrt(half_norm);
@@ -124,16 +132,21 @@ TEST_P(Estimators, ComparisonFindsAnEstimatorThatIsBiased) {
   // Samples from the prior of nothing: always z = 0. As wrong as an estimator can be.
   class AlwaysZero : public Estimator {
    public:
+    explicit AlwaysZero(const FiniteJoint& joint) : joint_(joint) {}
     std::string name() const override { return "always zero"; }
-    Estimate operator()(Tape& tape, const FiniteJoint& joint, const Draws& draws) const override {
-      const auto z = Tensor<int32_t>::zeros({joint.batch(), 1}, joint.stream());
+    Estimate operator()(Tape& tape, const Draws& draws) const override {
+      const auto z = Tensor<int32_t>::zeros({joint_.batch(), 1}, joint_.stream());
       Tape unused;
-      return {sum(joint.log_joint(tape, z)), Exact()(unused, joint, draws).log_marginal};
+      return {sum(joint_.log_joint(tape, z)), Exact(joint_)(unused, draws).log_marginal};
     }
+
+   private:
+    const FiniteJoint& joint_;
   };
-  const AlwaysZero wrong;
-  const Exact exact;
-  const auto reports = compare({&wrong, &exact}, joint(), parameters_, Draws(7, device()), {.repetitions = 20});
+  const TabulatedJoint joint = this->joint();
+  const AlwaysZero wrong(joint);
+  const Exact exact(joint);
+  const auto reports = compare({&wrong, &exact}, joint, parameters_, Draws(7, device()), {.repetitions = 20});
   // Its gradient is 1 for z = 0; the exact one the posterior.
   double squares = 0;
   const Reals p = posterior();
@@ -150,10 +163,11 @@ TEST_P(Estimators, ComparisonFindsAnEstimatorThatIsBiased) {
 }
 
 TEST_P(Estimators, ComparisonPrintsALineForEachEstimator) {
-  const PosteriorSampling two(2);
-  const Exact exact;
+  const TabulatedJoint joint = this->joint();
+  const PosteriorSampling two(joint, 2);
+  const Exact exact(joint);
   const std::string table =
-      comparison_table(compare({&exact, &two}, joint(), parameters_, Draws(7, device()), {.repetitions = 10}));
+      comparison_table(compare({&exact, &two}, joint, parameters_, Draws(7, device()), {.repetitions = 10}));
   EXPECT_NE(table.find("exact"), std::string::npos) << table;
   EXPECT_NE(table.find("posterior sampling (S = 2)"), std::string::npos) << table;
   EXPECT_NE(table.find("bias"), std::string::npos) << table;
@@ -164,8 +178,8 @@ TEST_P(Estimators, TrainAnyModelThroughTheSameInterface) {
   const auto x = Tensor<float>::from(random_normals(50 * 2, 5, 2.0), {50, 2}, device());
   initialise_mixture(model, x, 1);
   const MixtureJoint mixture(model, x);
-  const Exact exact;
-  const PosteriorSampling sampling(8);
+  const Exact exact(mixture);
+  const PosteriorSampling sampling(mixture, 8);
   const auto reports = compare({&exact, &sampling}, mixture, model.parameters(), Draws(3, device()),
                                {.repetitions = device().is_cuda() ? 30 : 1000});
   EXPECT_EQ(reports.at(0).bias, 0);
@@ -174,12 +188,13 @@ TEST_P(Estimators, TrainAnyModelThroughTheSameInterface) {
 }
 
 TEST_P(Estimators, RefuseBadArguments) {
-  const Exact exact;
+  const TabulatedJoint joint = this->joint();
+  const Exact exact(joint);
   Parameters none;
-  EXPECT_THROW(PosteriorSampling(0), ArgumentError);
-  EXPECT_THROW(compare({}, joint(), parameters_, Draws(1, device())), ArgumentError);
-  EXPECT_THROW(compare({&exact}, joint(), parameters_, Draws(1, device()), {.repetitions = 1}), ArgumentError);
-  EXPECT_THROW(compare({&exact}, joint(), none, Draws(1, device())), ArgumentError);
+  EXPECT_THROW(PosteriorSampling(joint, 0), ArgumentError);
+  EXPECT_THROW(compare({}, joint, parameters_, Draws(1, device())), ArgumentError);
+  EXPECT_THROW(compare({&exact}, joint, parameters_, Draws(1, device()), {.repetitions = 1}), ArgumentError);
+  EXPECT_THROW(compare({&exact}, joint, none, Draws(1, device())), ArgumentError);
 }
 
 DGM_ON_EVERY_DEVICE(Estimators);

@@ -42,4 +42,17 @@ inline constexpr double kImportanceWeightsError = 3e-6;
 /// Source    Zhang & Stephens 2009 (the fit); Vehtari, Simpson, Gelman, Yao & Gabry 2024 (the diagnostic).
 Tensor<float> pareto_shape(const Tensor<float>& log_weights);
 
+/// What each draw adds to the multi-sample bound, the learning signal of VIMCO:
+/// y[b,s] = log (1/S) sum_j exp(l[b,j]) - log (1/S) (sum_{j != s} exp(l[b,j]) + exp(mean_{j != s} l[b,j])).
+///
+/// log_weights (B, S) f32, S >= 2.
+/// returns   (B, S).
+/// Edges     where another draw's l is -inf, so is the mean of the others, which then adds nothing; a row in
+///           which at most one weight is above 0 gains nothing it could be measured against: y = 0. +inf and NaN
+///           give NaN.
+/// Accuracy  |error| <= kImportanceWeightsError * max(1, |y|, max_s |l[b,s]|).
+/// Throws    ShapeError if S < 2. Does not wait for the device.
+/// Source    Mnih & Rezende 2016, equation 10.
+Tensor<float> leave_one_out_gain(const Tensor<float>& log_weights);
+
 }  // namespace dgm
