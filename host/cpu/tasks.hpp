@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <mutex>
 
 namespace dgm::cpu {
 
@@ -25,13 +26,15 @@ void parallel_tasks(int64_t count, const Body& body) {
   }
   std::atomic<int64_t> next = 0;
   std::exception_ptr error;
+  std::mutex error_mutex;
 #pragma omp parallel num_threads(threads)
   {
     try {
       for (int64_t task = next++; task < count; task = next++) body(task, omp_get_thread_num());
     } catch (...) {
       next = count;
-#pragma omp critical(dgm_parallel_tasks)
+      // Not an OpenMP critical section: its lock would be a symbol that the library exports.
+      const std::lock_guard<std::mutex> lock(error_mutex);
       if (!error) error = std::current_exception();
     }
   }
