@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/support/ceilings.hpp"
 
+#include <dgm/core/tensor.hpp>
+
 #include "host/cpu/parallel.hpp"
 
 #include <chrono>
 #include <cstring>
 #include <functional>
 #include <limits>
-#include <memory>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/support/ceilings.cpp"
 #include <hwy/foreach_target.h>
 // after foreach_target
 #include "host/cpu/simd-inl.hpp"
+
+#include <hwy/cache_control.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::bench::HWY_NAMESPACE {
@@ -46,6 +49,7 @@ float ReadSum(const float* x, int64_t begin, int64_t end) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
   for (int64_t i = begin; i + 4 * lanes <= end; i += 4 * lanes) {
+    for (int64_t j = 0; j < 4; ++j) hwy::Prefetch(x + i + j * lanes + 1024);  // more than what loads alone ask for
     s0 = hn::Add(s0, hn::LoadU(d, x + i)), s1 = hn::Add(s1, hn::LoadU(d, x + i + lanes));
     s2 = hn::Add(s2, hn::LoadU(d, x + i + 2 * lanes)), s3 = hn::Add(s3, hn::LoadU(d, x + i + 3 * lanes));
   }
@@ -91,8 +95,11 @@ Ceilings measure() {
   Ceilings result = {};
   volatile float sink = 0;
   constexpr int64_t kCount = int64_t{1} << 26;  // 256 MiB: far beyond any cache here
-  const std::unique_ptr<float[]> from(new float[kCount]);
-  const std::unique_ptr<float[]> to(new float[kCount]);
+  // Tensors, as what is measured reads them.
+  auto from_tensor = Tensor<float>::empty({kCount}, Device::cpu());
+  auto to_tensor = Tensor<float>::empty({kCount}, Device::cpu());
+  float* const from = from_tensor.data();
+  float* const to = to_tensor.data();
   cpu::parallel_ranges(kCount, 1 << 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) from[i] = -1e-3f * static_cast<float>(i % 4096), to[i] = 0;
   });
@@ -106,7 +113,7 @@ Ceilings measure() {
   const auto read_sum = HWY_DYNAMIC_DISPATCH(ReadSum);
   result.read_bytes_per_second = bytes / fastest_of(5, [&] {
                                    cpu::parallel_ranges(kCount, 1 << 16, [&](int64_t begin, int64_t end, int) {
-                                     const float sum = read_sum(from.get(), begin, end);
+                                     const float sum = read_sum(from, begin, end);
                                      if (sum == 12345.0f) sink = sum;
                                    });
                                  });
@@ -126,7 +133,7 @@ Ceilings measure() {
   const auto exp_sum = HWY_DYNAMIC_DISPATCH(ExpSum);
   result.exp_per_second = 4096.0 * 20000 * threads / fastest_of(5, [&] {
                             cpu::parallel_ranges(threads, 1, [&](int64_t, int64_t, int) {
-                              const float sum = exp_sum(from.get(), 4096, 20000);
+                              const float sum = exp_sum(from, 4096, 20000);
                               if (sum == 12345.0f) sink = sum;
                             });
                           });

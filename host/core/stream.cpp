@@ -10,6 +10,10 @@
 #include <cstdlib>
 #include <utility>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 // A sanitizer can see a use after free or a write past the end only if blocks are exact and really
 // freed: cached blocks would hide both.
 #if defined(__SANITIZE_ADDRESS__)
@@ -28,6 +32,7 @@ namespace detail {
 namespace {
 constexpr bool kCaches = DGM_POOL_CACHES != 0;
 constexpr std::size_t kCpuAlignment = 64;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 }  // namespace
 
 Pool::~Pool() { release_cached(); }
@@ -47,9 +52,14 @@ std::size_t Pool::rounded(std::size_t bytes) {
 void* Pool::from_device(std::size_t bytes) const {
   if (device_.is_cuda()) return cuda::allocate(device_.index(), bytes);
   // Whole cache lines behind the last element: a vector load may read there, never write.
-  const std::size_t padded = (bytes + kCpuAlignment - 1) / kCpuAlignment * kCpuAlignment;
-  void* const data = padded < bytes ? nullptr : std::aligned_alloc(kCpuAlignment, padded);
+  // Large blocks begin at huge pages: fewer faults when they are first touched, and fewer translations.
+  const std::size_t alignment = bytes >= 4 * kHugePage ? kHugePage : kCpuAlignment;
+  const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
+  void* const data = padded < bytes ? nullptr : std::aligned_alloc(alignment, padded);
   check<OutOfMemory>(data != nullptr, "allocate(", bytes, " bytes) on cpu: out of memory");
+#ifdef __linux__
+  if (alignment == kHugePage) madvise(data, padded, MADV_HUGEPAGE);  // where the system has none, all is as before
+#endif
   return data;
 }
 

@@ -35,9 +35,10 @@ namespace dgm::kernels {
 namespace {
 
 constexpr int64_t kTileRows = 40;
-constexpr int64_t kRowGroup = 8;        // rows of a register tile
-constexpr float kFarthest = 1e16f;      // squares of differences stay floats, times the rows of a block
-constexpr float kExtremeLogScale = 30;  // and so do those of the closest
+constexpr int64_t kRowGroup = 8;           // rows of a register tile, and of ReduceRows
+constexpr float kFarthest = 1e16f;         // squares of differences stay floats, times the rows of a block
+constexpr float kExtremeLogScale = 30;     // and so do those of the closest
+constexpr float kLowestOrdinary = -3e38f;  // of log marginals
 constexpr double kLogTwoPi = 1.8378770664093454836;
 constexpr double kLog2E = 1.4426950408889634074;
 
@@ -89,6 +90,8 @@ struct Tile {
 #define HWY_TARGET_INCLUDE "host/cpu/diagonal_mixture.cpp"
 #include <hwy/foreach_target.h>
 // after foreach_target
+#include "host/cpu/lanes-inl.hpp"
+#include "host/cpu/reduce_rows-inl.hpp"
 #include "host/cpu/simd-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -96,10 +99,13 @@ namespace dgm::kernels::HWY_NAMESPACE {
 namespace {  // names of one file must not meet those of another: each target has one namespace
 
 namespace hn = hwy::HWY_NAMESPACE;
+using cpu::HWY_NAMESPACE::Exp2Below0;
 using cpu::HWY_NAMESPACE::F32;
+using cpu::HWY_NAMESPACE::Larger;
+using cpu::HWY_NAMESPACE::LoadFirst;
+using cpu::HWY_NAMESPACE::Plus;
+using cpu::HWY_NAMESPACE::ReduceRows;
 using cpu::HWY_NAMESPACE::VecF32;
-
-#define DGM_UNROLL _Pragma("GCC unroll 16")
 
 // Register tiles for 32 registers or for 16.
 #if HWY_TARGET <= HWY_AVX3
@@ -110,65 +116,12 @@ constexpr int kVectors = 1;
 constexpr int kDims = 4;
 #endif
 
-int64_t Lanes() { return static_cast<int64_t>(hn::Lanes(F32())); }
-
-/// 2^x for x <= 0 with a relative error below 2.5e-7, 1 for 0; 0 below -150, so for -inf too.
-HWY_INLINE VecF32 Exp2(F32 d, VecF32 x) {
-#if HWY_TARGET <= HWY_AVX3
-  // The fraction, 0 for -inf, and the scaling by 2^floor(x) are an instruction each.
-  const VecF32 r = VecF32{_mm512_reduce_ps(x.raw, _MM_FROUND_TO_NEG_INF)};
-  VecF32 p = hn::Set(d, 0x1.ec320ap-10f);
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.26900cp-7f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.c95446p-5f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.ebd5a8p-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.62e4f6p-1f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  return VecF32{_mm512_scalef_ps(p.raw, x.raw)};
-#else
-  const hn::RebindToSigned<F32> di;
-  // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
-  const VecF32 shifter = hn::Set(d, 12582912.0f);
-  const VecF32 shifted = hn::Add(x, shifter);
-  const VecF32 r = hn::Sub(x, hn::Sub(shifted, shifter));
-  VecF32 p = hn::Set(d, 0x1.5c08e6p-10f);
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.3d0c52p-7f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.c6b6e4p-5f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.ebf918p-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0x1.62e428p-1f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  const auto bits = hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
-  return hn::IfThenElseZero(hn::Ge(x, hn::Set(d, -126.0f)), hn::BitCast(d, bits));
-#endif
-}
-
-/// log x for normal x > 0 with at most 2 ulp.
-HWY_INLINE VecF32 Log(F32 d, VecF32 x) {
-  const hn::RebindToSigned<F32> di;
-  // Cephes' logf: x = 2^e m with m in sqrt(1/2)..sqrt(2).
-  const auto offset = hn::Sub(hn::BitCast(di, x), hn::Set(di, 0x3F3504F3));
-  const VecF32 e = hn::ConvertTo(d, hn::ShiftRight<23>(offset));
-  const VecF32 m = hn::BitCast(d, hn::Add(hn::And(offset, hn::Set(di, 0x007FFFFF)), hn::Set(di, 0x3F3504F3)));
-  const VecF32 f = hn::Sub(m, hn::Set(d, 1.0f));
-  const VecF32 z = hn::Mul(f, f);
-  VecF32 p = hn::Set(d, 7.0376836292e-2f);
-  p = hn::MulAdd(p, f, hn::Set(d, -1.1514610310e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.1676998740e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, -1.2420140846e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.4249322787e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, -1.6668057665e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 2.0000714765e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, -2.4999993993e-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 3.3333331174e-1f));
-  p = hn::Mul(hn::Mul(p, z), f);
-  p = hn::MulAdd(e, hn::Set(d, -2.12194440e-4f), p);
-  p = hn::NegMulAdd(hn::Set(d, 0.5f), z, p);
-  return hn::MulAdd(e, hn::Set(d, 0.693359375f), hn::Add(f, p));
-}
+int64_t VectorLanes() { return static_cast<int64_t>(hn::Lanes(F32())); }
 
 /// Copies count floats and tells whether all of them are in reach of the fast path.
 bool CopyNear(const float* HWY_RESTRICT from, int64_t count, float* HWY_RESTRICT to) {
   const F32 d;
-  const auto lanes = Lanes();
+  const auto lanes = VectorLanes();
   const VecF32 farthest = hn::Set(d, kFarthest);
   auto near = hn::FirstN(d, static_cast<std::size_t>(lanes));
   int64_t i = 0;
@@ -189,7 +142,7 @@ bool CopyNear(const float* HWY_RESTRICT from, int64_t count, float* HWY_RESTRICT
 template <int V>
 HWY_INLINE void LogJoints(const Plan& plan, const float* HWY_RESTRICT x, int64_t vector, float* HWY_RESTRICT terms) {
   const F32 d;
-  const int64_t lanes = Lanes();
+  const int64_t lanes = VectorLanes();
   VecF32 sum[kRowGroup][V];
   DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) { DGM_UNROLL for (int v = 0; v < V; ++v) sum[p][v] = hn::Zero(d); }
   const float* HWY_RESTRICT parameters = plan.parameters + vector * plan.dims * 2 * lanes;
@@ -220,7 +173,7 @@ HWY_INLINE void LogJoints(const Plan& plan, const float* HWY_RESTRICT x, int64_t
 template <int D>
 HWY_INLINE void LogJointsOfFew(const Plan& plan, const float* HWY_RESTRICT x, float* HWY_RESTRICT terms) {
   const F32 d;
-  const int64_t lanes = Lanes();
+  const int64_t lanes = VectorLanes();
   const int64_t stride = plan.stride;
   const float* HWY_RESTRICT parameters = plan.parameters;
   for (int64_t k = 0; k < plan.vectors * lanes; k += lanes, parameters += 2 * D * lanes) {
@@ -242,71 +195,27 @@ HWY_INLINE void LogJointsOfFew(const Plan& plan, const float* HWY_RESTRICT x, fl
   }
 }
 
-struct Larger {
-  HWY_INLINE VecF32 operator()(VecF32 a, VecF32 b) const { return hn::Max(a, b); }
-};
-struct Plus {
-  HWY_INLINE VecF32 operator()(VecF32 a, VecF32 b) const { return hn::Add(a, b); }
-};
-
-/// Reduces each of kRowGroup vectors to one number: lanes of pairs of vectors are folded onto each other.
-template <class Op>
-HWY_INLINE void ReduceGroup(const VecF32 (&v)[kRowGroup], const Op& op, float* HWY_RESTRICT to) {
-  static_assert(kRowGroup == 8);
-#if HWY_TARGET == HWY_SCALAR
-  for (int p = 0; p < kRowGroup; ++p) to[p] = hn::GetLane(v[p]);
-  (void)op;
-#else
-  const F32 d;
-  const hn::RepartitionToWide<F32> wide;
-  VecF32 four[2];  // blocks of 4 lanes: what remains of each of 4 vectors
-  DGM_UNROLL for (int i = 0; i < 2; ++i) {
-    const VecF32 ab =
-        op(hn::InterleaveLower(d, v[4 * i], v[4 * i + 1]), hn::InterleaveUpper(d, v[4 * i], v[4 * i + 1]));
-    const VecF32 cd =
-        op(hn::InterleaveLower(d, v[4 * i + 2], v[4 * i + 3]), hn::InterleaveUpper(d, v[4 * i + 2], v[4 * i + 3]));
-    four[i] = op(hn::BitCast(d, hn::InterleaveLower(wide, hn::BitCast(wide, ab), hn::BitCast(wide, cd))),
-                 hn::BitCast(d, hn::InterleaveUpper(wide, hn::BitCast(wide, ab), hn::BitCast(wide, cd))));
-  }
-#if HWY_TARGET <= HWY_AVX2
-  VecF32 both = op(hn::ConcatLowerLower(d, four[1], four[0]), hn::ConcatUpperUpper(d, four[1], four[0]));
-#if HWY_TARGET <= HWY_AVX3
-  both = op(both, hn::SwapAdjacentBlocks(both));
-  const hn::Half<F32> half;
-  const hn::Half<decltype(half)> quarter;
-  hn::StoreU(hn::LowerHalf(quarter, hn::LowerHalf(half, both)), quarter, to);
-  hn::StoreU(hn::LowerHalf(quarter, hn::UpperHalf(half, both)), quarter, to + 4);
-#else
-  hn::StoreU(both, d, to);
-#endif
-#else
-  hn::StoreU(four[0], d, to);
-  hn::StoreU(four[1], d, to + 4);
-#endif
-#endif
-}
-
 /// Log joints of kRowGroup rows to exponentials, with their maxima and sums.
 HWY_INLINE void ExponentialsOfGroup(float* HWY_RESTRICT terms, int64_t stride, int64_t count, float* HWY_RESTRICT max,
                                     float* HWY_RESTRICT sum) {
   const F32 d;
-  const int64_t lanes = Lanes();
+  const int64_t lanes = VectorLanes();
   VecF32 fold[kRowGroup];
   // From the lowest float on: -inf less -inf would be NaN.
   DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) fold[p] = hn::Set(d, std::numeric_limits<float>::lowest());
   for (int64_t k = 0; k < count; k += lanes) {
     DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) fold[p] = hn::Max(fold[p], hn::Load(d, terms + p * stride + k));
   }
-  ReduceGroup(fold, Larger(), max);
+  ReduceRows(fold, Larger(), max);
   DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) fold[p] = hn::Zero(d);
   for (int64_t k = 0; k < count; k += lanes) {
     DGM_UNROLL for (int p = 0; p < kRowGroup; ++p) {
-      const VecF32 e = Exp2(d, hn::Sub(hn::Load(d, terms + p * stride + k), hn::Set(d, max[p])));
+      const VecF32 e = Exp2Below0(d, hn::Sub(hn::Load(d, terms + p * stride + k), hn::Set(d, max[p])));
       fold[p] = hn::Add(fold[p], e);
       hn::Store(e, d, terms + p * stride + k);
     }
   }
-  ReduceGroup(fold, Plus(), sum);
+  ReduceRows(fold, Plus(), sum);
 }
 
 void LogJointsOfTile(const Plan& plan, const Tile& tile, int64_t rows) {
@@ -336,17 +245,47 @@ void LogJointsOfTile(const Plan& plan, const Tile& tile, int64_t rows) {
 /// From x to exponentials, max, sum and y.
 void Exponentials(const Plan& plan, Tile& tile) {
   const F32 d;
-  const int64_t lanes = Lanes();
+  const int64_t lanes = VectorLanes();
   const int64_t rows = (tile.rows + kRowGroup - 1) / kRowGroup * kRowGroup;
   LogJointsOfTile(plan, tile, rows);
   for (int64_t n = 0; n < rows; n += kRowGroup) {
     ExponentialsOfGroup(tile.terms + n * plan.stride, plan.stride, plan.vectors * lanes, tile.max + n, tile.sum + n);
   }
   for (int64_t n = 0; n < rows; n += lanes) {
-    const VecF32 log_sum = Log(d, hn::LoadU(d, tile.sum + n));
+    const VecF32 log_sum = Lanes::log(hn::LoadU(d, tile.sum + n));
     hn::StoreU(hn::MulAdd(hn::LoadU(d, tile.max + n), hn::Set(d, static_cast<float>(1.0 / kLog2E)), log_sum), d,
                tile.y + n);
   }
+}
+
+/// Whether every row has a log marginal within floats.
+bool AllOrdinary(const Tile& tile) {
+  const F32 d;
+  const int64_t lanes = VectorLanes();
+  auto all = hn::FirstN(d, static_cast<std::size_t>(lanes));
+  for (int64_t n = 0; n < tile.rows; n += lanes) {
+    const auto there = hn::FirstN(d, static_cast<std::size_t>(std::min(lanes, tile.rows - n)));
+    const auto ordinary = hn::And(hn::Gt(hn::LoadU(d, tile.sum + n), hn::Zero(d)),
+                                  hn::Ge(hn::LoadU(d, tile.y + n), hn::Set(d, kLowestOrdinary)));
+    all = hn::And(all, hn::Or(ordinary, hn::Not(there)));
+  }
+  return hn::AllTrue(d, all);
+}
+
+/// scale = w / sum for ordinary rows, of weights w, or 1 if there are none; returns the sum of w y.
+double Weigh(Tile& tile, const float* weights) {
+  const F32 d;
+  const int64_t lanes = VectorLanes();
+  float w_of[kTileRows + 16];
+  for (int64_t n = 0; n < tile.rows; n += lanes) {
+    const auto count = static_cast<std::size_t>(std::min(lanes, tile.rows - n));
+    const VecF32 w = weights != nullptr ? LoadFirst(d, weights + n, count, hn::Zero(d)) : hn::Set(d, 1.0f);
+    hn::StoreU(w, d, w_of + n);
+    hn::StoreU(hn::Div(w, hn::LoadU(d, tile.sum + n)), d, tile.scale + n);
+  }
+  double sum[4] = {};  // chains of additions side by side
+  for (int64_t n = 0; n < tile.rows; ++n) sum[n % 4] += double{w_of[n]} * tile.y[n];
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /// Sums over the tile's rows, for V vectors of components and I dimensions, added to the block's.
@@ -355,7 +294,7 @@ template <int V, int I, bool kFirst>
 HWY_INLINE void AddStatistics(const Plan& plan, const Tile& tile, int64_t vector, int64_t dim, float* HWY_RESTRICT s0,
                               float* HWY_RESTRICT s12) {
   const F32 d;
-  const int64_t lanes = Lanes();
+  const int64_t lanes = VectorLanes();
   VecF32 mean[V][I], sum0[V], sum1[V][I], sum2[V][I];
   DGM_UNROLL for (int v = 0; v < V; ++v) {
     sum0[v] = hn::Zero(d);
@@ -423,7 +362,7 @@ void Statistics(const Plan& plan, const Tile& tile, float* s0, float* s12) {
 template <int I>
 HWY_INLINE void DataGradient(const Plan& plan, const Tile& tile, int64_t n, int64_t dim, float* HWY_RESTRICT dx) {
   const F32 d;
-  const int64_t lanes = Lanes();
+  const int64_t lanes = VectorLanes();
   constexpr int kRows = 4;
   VecF32 sum[kRows][I];
   DGM_UNROLL for (int p = 0; p < kRows; ++p) { DGM_UNROLL for (int i = 0; i < I; ++i) sum[p][i] = hn::Zero(d); }
@@ -468,9 +407,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace dgm::kernels {
 
-HWY_EXPORT(Lanes);
+HWY_EXPORT(VectorLanes);
 HWY_EXPORT(CopyNear);
 HWY_EXPORT(Exponentials);
+HWY_EXPORT(AllOrdinary);
+HWY_EXPORT(Weigh);
 HWY_EXPORT(Statistics);
 HWY_EXPORT(DataGradients);
 
@@ -574,15 +515,18 @@ class Engine {
     return result;
   }
 
-  /// Fills the tile with rows x[0..rows) and makes their exponentials. slow[n] tells which rows are to be
-  /// done over in double; their terms are zero times something finite.
-  void exponentials(const float* x, int64_t rows, Tile& tile, bool* slow) const {
+  /// Fills the tile with rows x[0..rows) and makes their exponentials. True if all is done; else slow[n]
+  /// tells which rows are to be done over in double; their terms are zero times something finite.
+  bool exponentials(const float* x, int64_t rows, Tile& tile, bool* slow) const {
     const int64_t dims = plan_.dims;
     tile.rows = rows;
-    std::fill(slow, slow + rows, !ordinary_);
-    if (!ordinary_) return;
+    if (!ordinary_) {
+      std::fill(slow, slow + rows, true);
+      return false;
+    }
     const auto copy_near = HWY_DYNAMIC_DISPATCH(CopyNear);
-    if (!copy_near(x, rows * dims, tile.x)) {
+    const bool near = copy_near(x, rows * dims, tile.x);
+    if (!near) {
       for (int64_t n = 0; n < rows; ++n) {
         slow[n] = !copy_near(x + n * dims, dims, tile.x + n * dims);
         if (slow[n]) std::fill(tile.x + n * dims, tile.x + (n + 1) * dims, 0.0f);
@@ -591,7 +535,11 @@ class Engine {
     const int64_t computed = (rows + kRowGroup - 1) / kRowGroup * kRowGroup;
     std::fill(tile.x + rows * dims, tile.x + computed * dims, 0.0f);
     HWY_DYNAMIC_DISPATCH(Exponentials)(plan_, tile);
-    for (int64_t n = 0; n < rows; ++n) slow[n] = slow[n] || !(tile.sum[n] > 0.0f) || !(tile.y[n] >= -3e38f);
+    if (near && HWY_DYNAMIC_DISPATCH(AllOrdinary)(tile)) return true;
+    for (int64_t n = 0; n < rows; ++n) {
+      slow[n] = (!near && slow[n]) || !(tile.sum[n] > 0.0f) || !(tile.y[n] >= kLowestOrdinary);
+    }
+    return false;
   }
 
  private:
@@ -599,7 +547,7 @@ class Engine {
     Plan plan = {};
     plan.components = mixture.components;
     plan.dims = mixture.dims;
-    plan.lanes = HWY_DYNAMIC_DISPATCH(Lanes)();
+    plan.lanes = HWY_DYNAMIC_DISPATCH(VectorLanes)();
     plan.vectors = (mixture.components + plan.lanes - 1) / plan.lanes;
     plan.stride = (plan.vectors + 1) * plan.lanes;
     return plan;
@@ -708,14 +656,18 @@ void run_cpu(const DiagonalMixtureMarginal& args) {
         Tile tile = engine.tile(memory.data() + thread * engine.tile_floats());
         bool slow[kTileRows];
         const float* const x = args.x + first * args.mixture.dims;
-        engine.exponentials(x, rows, tile, slow);
-        for (int64_t n = 0; n < rows; ++n) {
-          if (slow[n]) {
-            tile.y[n] = posterior(args.mixture, engine.peak(), x + n * args.mixture.dims,
-                                  r[static_cast<std::size_t>(thread)].data());
+        double& sum = block_total[static_cast<std::size_t>(thread) * 8];
+        if (engine.exponentials(x, rows, tile, slow)) {
+          sum += HWY_DYNAMIC_DISPATCH(Weigh)(tile, args.weights != nullptr ? args.weights + first : nullptr);
+        } else {
+          for (int64_t n = 0; n < rows; ++n) {
+            if (slow[n]) {
+              tile.y[n] = posterior(args.mixture, engine.peak(), x + n * args.mixture.dims,
+                                    r[static_cast<std::size_t>(thread)].data());
+            }
+            const float w = weight(args.weights, first + n);
+            if (w != 0.0f) sum += double{w} * tile.y[n];
           }
-          const float w = weight(args.weights, first + n);
-          if (w != 0.0f) block_total[static_cast<std::size_t>(thread) * 8] += double{w} * tile.y[n];
         }
         if (args.y != nullptr) std::copy(tile.y, tile.y + rows, args.y + first);
       },
@@ -775,22 +727,25 @@ class StatisticsRun {
     Tile& tile = worker.tile;
     const int64_t dims = args_.mixture.dims;
     bool slow[kTileRows];
-    engine_.exponentials(args_.x + first * dims, rows, tile, slow);
-    for (int64_t n = 0; n < rows; ++n) {
-      const float w = weight(args_.weights, first + n);
-      if (slow[n]) {
-        tile.scale[n] = 0.0f;
-        worker.slow.push_back(first + n);
-        continue;
-      }
-      tile.scale[n] = w / tile.sum[n];
-      if (w != 0.0f) worker.total += double{w} * tile.y[n];
+    if (engine_.exponentials(args_.x + first * dims, rows, tile, slow)) {
+      worker.total += HWY_DYNAMIC_DISPATCH(Weigh)(tile, args_.weights != nullptr ? args_.weights + first : nullptr);
+    } else {
+      weigh_without_slow(first, tile, slow, worker);
     }
     if (args_.y != nullptr) std::copy(tile.y, tile.y + rows, args_.y + first);
     if (!engine_.ordinary()) return;
     HWY_DYNAMIC_DISPATCH(Statistics)(engine_.plan(), tile, worker.s0, worker.s12);
     if (args_.dx != nullptr) {
       HWY_DYNAMIC_DISPATCH(DataGradients)(engine_.plan(), tile, args_.dx + first * dims);
+    }
+  }
+
+  void weigh_without_slow(int64_t first, Tile& tile, const bool* slow, Worker& worker) {
+    for (int64_t n = 0; n < tile.rows; ++n) {
+      const float w = weight(args_.weights, first + n);
+      tile.scale[n] = slow[n] ? 0.0f : w / tile.sum[n];
+      if (slow[n]) worker.slow.push_back(first + n);
+      if (!slow[n] && w != 0.0f) worker.total += double{w} * tile.y[n];
     }
   }
 
@@ -938,7 +893,7 @@ void for_each_posterior(const DiagonalMixture& mixture, const float* x, int64_t 
     std::vector<double> r(engine.peak().size());
     for (int64_t first = begin; first < end; first += tile_rows) {
       const int64_t count = std::min(tile_rows, end - first);
-      engine.exponentials(x + first * mixture.dims, count, tile, slow);
+      if (engine.exponentials(x + first * mixture.dims, count, tile, slow)) std::fill(slow, slow + count, false);
       for (int64_t n = 0; n < count; ++n) {
         float* const terms = tile.terms + n * engine.plan().stride;
         if (slow[n]) {

@@ -4,12 +4,12 @@
 #include "kernels/log_sum_exp.hpp"
 
 #include "host/cpu/parallel.hpp"
-#include "kernels/math/log_sum.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "host/cpu/log_sum_exp.cpp"
 #include <hwy/foreach_target.h>
 // after foreach_target
+#include "host/cpu/lanes-inl.hpp"
 #include "host/cpu/log_sum-inl.hpp"
 #include "host/cpu/simd-inl.hpp"
 
@@ -21,13 +21,35 @@ namespace hn = hwy::HWY_NAMESPACE;
 using cpu::HWY_NAMESPACE::ExpBelow88;
 using cpu::HWY_NAMESPACE::F32;
 using cpu::HWY_NAMESPACE::LoadFirst;
+using cpu::HWY_NAMESPACE::RowLogSum;
+using cpu::HWY_NAMESPACE::RowsAtATime;
+using cpu::HWY_NAMESPACE::ShortRows;
 using cpu::HWY_NAMESPACE::StoreFirst;
 using cpu::HWY_NAMESPACE::VecF32;
 
 void Forward(const LogSumExpForward& args, int64_t begin, int64_t end) {
-  for (int64_t b = begin; b < end; ++b) {
-    const float* const row = args.x + b * args.cols;
-    args.y[b] = cpu::HWY_NAMESPACE::RowLogSum(row, args.cols).log() + args.shift;
+  const F32 d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t step = RowsAtATime(args.cols);
+  const VecF32 shift = hn::Set(d, args.shift);
+  ShortRows columns;
+  RowLogSum total = {};
+  for (int64_t b = begin; b < end; b += step) {
+    const float* const x = args.x + b * args.cols;
+    const int64_t rows = std::min(step, end - b);
+    if (args.cols <= cpu::HWY_NAMESPACE::kShortRow) {
+      columns.load(x, args.cols, rows);
+      VecF32 max, sum;
+      ShortLogSums(columns, args.cols, &max, &sum, [](int64_t, VecF32, VecF32) HWY_ATTR {});
+      hn::StoreU(max, d, total.max);
+      hn::StoreU(sum, d, total.sum);
+    } else {
+      RowLogSums(x, args.cols, rows, &total);
+    }
+    for (int64_t i = 0; i < rows; i += lanes) {
+      const VecF32 y = hn::Add(hn::LoadU(d, total.max + i), Lanes::log(hn::LoadU(d, total.sum + i)));
+      StoreFirst(d, hn::Add(y, shift), args.y + b + i, static_cast<std::size_t>(std::min(lanes, rows - i)));
+    }
   }
 }
 
@@ -65,21 +87,14 @@ namespace dgm::kernels {
 HWY_EXPORT(Forward);
 HWY_EXPORT(Backward);
 
-namespace {
-constexpr int64_t kGrainTerms = 1 << 14;
-int64_t grain_rows(int64_t cols) { return std::max<int64_t>(1, kGrainTerms / cols); }
-}  // namespace
-
 void run_cpu(const LogSumExpForward& args) {
   const auto forward = HWY_DYNAMIC_DISPATCH(Forward);
-  cpu::parallel_ranges(args.rows, grain_rows(args.cols),
-                       [&](int64_t begin, int64_t end, int) { forward(args, begin, end); });
+  cpu::parallel_rows(args.rows, args.cols, [&](int64_t begin, int64_t end) { forward(args, begin, end); });
 }
 
 void run_cpu(const LogSumExpBackward& args) {
   const auto backward = HWY_DYNAMIC_DISPATCH(Backward);
-  cpu::parallel_ranges(args.rows, grain_rows(args.cols),
-                       [&](int64_t begin, int64_t end, int) { backward(args, begin, end); });
+  cpu::parallel_rows(args.rows, args.cols, [&](int64_t begin, int64_t end) { backward(args, begin, end); });
 }
 
 }  // namespace dgm::kernels

@@ -38,4 +38,12 @@ void parallel_ranges(int64_t n, int64_t grain, const Body& body) {
   parallel_ranges(n, grain, 1, body);
 }
 
+/// body(begin, end) for ranges of rows of cols terms each, with enough terms to be worth a thread.
+template <class Body>
+void parallel_rows(int64_t rows, int64_t cols, const Body& body) {
+  constexpr int64_t kGrainTerms = 1 << 14;
+  parallel_ranges(rows, std::max<int64_t>(1, kGrainTerms / cols),
+                  [&](int64_t begin, int64_t end, int) { body(begin, end); });
+}
+
 }  // namespace dgm::cpu

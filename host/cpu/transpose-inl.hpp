@@ -10,6 +10,7 @@
 
 #include "host/cpu/simd-inl.hpp"
 
+#include <algorithm>
 #include <cstdint>
 
 HWY_BEFORE_NAMESPACE();
@@ -39,19 +40,19 @@ HWY_INLINE void Transpose4x4(const float* HWY_RESTRICT from, int64_t from_stride
 /// to[c * to_stride + r] = from[r * from_stride + c] for r below rows and c below cols.
 HWY_INLINE void Transpose(const float* HWY_RESTRICT from, int64_t from_stride, int64_t rows, int64_t cols,
                           float* HWY_RESTRICT to, int64_t to_stride) {
-  int64_t r = 0;
 #if HWY_TARGET != HWY_SCALAR
-  for (; r + 4 <= rows; r += 4) {
-    int64_t c = 0;
-    for (; c + 4 <= cols; c += 4) {
-      Transpose4x4(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
+  if (rows >= 4 && cols >= 4) {
+    for (int64_t i = 0; i < rows; i += 4) {
+      const int64_t r = std::min(i, rows - 4);  // the last block again in part, rather than numbers one by one
+      for (int64_t j = 0; j < cols; j += 4) {
+        const int64_t c = std::min(j, cols - 4);
+        Transpose4x4(from + r * from_stride + c, from_stride, to + c * to_stride + r, to_stride);
+      }
     }
-    for (; c < cols; ++c) {
-      for (int64_t i = 0; i < 4; ++i) to[c * to_stride + r + i] = from[(r + i) * from_stride + c];
-    }
+    return;
   }
 #endif
-  for (; r < rows; ++r) {
+  for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < cols; ++c) to[c * to_stride + r] = from[r * from_stride + c];
   }
 }

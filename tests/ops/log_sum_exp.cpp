@@ -33,9 +33,10 @@ std::vector<Reals> rows_of(const std::vector<float>& x, int64_t rows) {
 }
 
 TEST_P(LogSumExp, MatchesTheReferenceAtEveryVectorWarpAndChunkEdge) {
-  for (const int64_t cols : {1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 255, 256, 257, 1000, 4095, 4096, 4097, 10000}) {
+  for (const int64_t cols :
+       {1, 2, 7, 8, 15, 16, 17, 24, 25, 31, 32, 33, 127, 128, 129, 255, 256, 257, 1000, 4095, 4096, 4097, 10000}) {
     for (const double scale : {1.0, 30.0}) {
-      const int64_t rows = 5;
+      const int64_t rows = 21;  // of every group of rows a part
       const auto x = random_normals(rows * cols, 7 * static_cast<uint64_t>(cols), scale);
       Reals wanted;
       for (const Reals& row : rows_of(x, rows)) wanted.push_back(test::log_sum_exp(row));
@@ -45,12 +46,29 @@ TEST_P(LogSumExp, MatchesTheReferenceAtEveryVectorWarpAndChunkEdge) {
 }
 
 TEST_P(LogSumExp, MatchesTheReferenceOverManyRows) {
-  const int64_t rows = 1031;
-  const int64_t cols = 67;
-  const auto x = random_normals(rows * cols, 3);
-  Reals wanted;
-  for (const Reals& row : rows_of(x, rows)) wanted.push_back(test::log_sum_exp(row));
-  expect_close(forward(x, rows, cols), wanted, kLogSumExpError, "many rows");
+  for (const int64_t cols : {5, 67, 600}) {
+    const int64_t rows = on_simulated_device() ? 131 : 1031;
+    const auto x = random_normals(rows * cols, 3);
+    Reals wanted;
+    for (const Reals& row : rows_of(x, rows)) wanted.push_back(test::log_sum_exp(row));
+    expect_close(forward(x, rows, cols), wanted, kLogSumExpError, "many rows, K = " + std::to_string(cols));
+  }
+}
+
+TEST_P(LogSumExp, RowsThatClimbOrFallSlowlyOrSteeplyLoseNothing) {
+  for (const int64_t cols : {23, 300, 5003}) {
+    for (const float slope : {1e-4f, 3e-3f, 0.01f, 0.2f, 0.99f, 1.01f, 40.0f}) {
+      std::vector<float> x(static_cast<std::size_t>(2 * cols));
+      for (std::size_t i = 0; i < x.size() / 2; ++i) {
+        x[i] = slope * static_cast<float>(i);
+        x[x.size() - 1 - i] = x[i];
+      }
+      Reals wanted;
+      for (const Reals& row : rows_of(x, 2)) wanted.push_back(test::log_sum_exp(row));
+      expect_close(forward(x, 2, cols), wanted, kLogSumExpError,
+                   "K = " + std::to_string(cols) + ", slope " + std::to_string(slope));
+    }
+  }
 }
 
 TEST_P(LogSumExp, GradientAgreesWithCentralDifferencesOfTheReference) {
@@ -77,17 +95,45 @@ TEST_P(LogSumExp, RowOfMinusInfinityGivesMinusInfinityAndZeroGradient) {
   EXPECT_NEAR(dx[3] + dx[5], 1.0f, 1e-6);
 }
 
-TEST_P(LogSumExp, AnyNaNGivesNaN) {
-  for (const std::size_t at : {0, 1, 20, 40}) {
-    std::vector<float> x(41, 0.0f);
-    x[at] = kNaN;
-    EXPECT_TRUE(std::isnan(forward(x, 1, 41)[0])) << "NaN at " << at;
-    x[7] = kInf;
-    EXPECT_TRUE(std::isnan(forward(x, 1, 41)[0])) << "NaN at " << at << " beside +inf";
+TEST_P(LogSumExp, AnyNaNGivesNaNInItsRowAlone) {
+  for (const std::size_t cols : {9, 41, 700}) {
+    for (const std::size_t at : {std::size_t{0}, std::size_t{1}, cols / 2, cols - 1}) {
+      std::vector<float> x(3 * cols, 0.0f);
+      x[cols + at] = kNaN;
+      const std::string what = "K = " + std::to_string(cols) + ", NaN at " + std::to_string(at);
+      const auto count = static_cast<int64_t>(cols);
+      const auto y = forward(x, 3, count);
+      EXPECT_TRUE(std::isnan(y[1])) << what;
+      EXPECT_TRUE(std::isfinite(y[0]) && std::isfinite(y[2])) << what << ": " << y[0] << ", " << y[2];
+      x[cols + 7] = kInf;
+      EXPECT_TRUE(std::isnan(forward(x, 3, count)[1]) || at == 7) << what << " beside +inf";
+    }
   }
 }
 
-TEST_P(LogSumExp, PlusInfinityGivesPlusInfinity) { EXPECT_EQ(forward({0.0f, kInf, kInf, -kInf}, 1, 4)[0], kInf); }
+TEST_P(LogSumExp, PlusInfinityGivesPlusInfinity) {
+  EXPECT_EQ(forward({0.0f, kInf, kInf, -kInf}, 1, 4)[0], kInf);
+  for (const std::size_t cols : {9, 41, 700}) {
+    std::vector<float> x(2 * cols, -1.0f);
+    x[5] = x[cols - 1] = kInf;
+    x[6] = -kInf;
+    const auto y = forward(x, 2, static_cast<int64_t>(cols));
+    EXPECT_EQ(y[0], kInf) << "K = " << cols;
+    EXPECT_NEAR(y[1], -1 + std::log(static_cast<double>(cols)), 1e-5) << "K = " << cols;
+  }
+}
+
+TEST_P(LogSumExp, MinusInfinityAndTheLowestFloatAreToldApart) {
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  for (const std::size_t cols : {9, 41, 700}) {
+    std::vector<float> x(cols, -kInf);
+    EXPECT_EQ(forward(x, 1, static_cast<int64_t>(cols))[0], -kInf) << "K = " << cols;
+    x[cols / 2] = kLowest;
+    EXPECT_EQ(forward(x, 1, static_cast<int64_t>(cols))[0], kLowest) << "K = " << cols;
+    x[cols / 2] = 2.0f;
+    EXPECT_EQ(forward(x, 1, static_cast<int64_t>(cols))[0], 2.0f) << "K = " << cols;
+  }
+}
 
 TEST_P(LogSumExp, TermsFarApartDoNotDisturbTheLargest) {
   EXPECT_EQ(forward({1e30f, -1e30f, 0.0f}, 1, 3)[0], 1e30f);
