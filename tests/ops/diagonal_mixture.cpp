@@ -622,6 +622,30 @@ TEST_P(DiagonalMixture, EveryNumberOfThreadsGivesTheSameBits) {
   set_cpu_threads(before);
 }
 
+TEST_P(DiagonalMixture, ThreadsThatOvertakeEachOtherGiveTheSameBits) {
+  if (device().is_cuda()) GTEST_SKIP() << "threads are the CPU's";
+  // The first rows are too far for the fast path and take much longer: later ones would be added first, or into the
+  // middle, were they not made to wait.
+  Problem p = random_problem(16128, 16, 2, 30);
+  for (int64_t k = 0; k < p.components; ++k) p.log_scale[static_cast<std::size_t>(k * p.dims)] = 30.0f;
+  for (int64_t n = 0; n < 2016; ++n) p.x[static_cast<std::size_t>(n * p.dims)] = 2e16f;
+  const Tensors t = upload(p);
+  const Tensor<float> weights = upload(random_normals(p.rows, 31));
+  const int before = cpu_threads();
+  set_cpu_threads(1);
+  const MixtureStatistics one = diagonal_mixture_statistics(t.x, t.logits, t.mean, t.log_scale, &weights);
+  for (int repetition = 0; repetition < 10; ++repetition) {
+    for (const int threads : {2, 3, 7}) {
+      set_cpu_threads(threads);
+      const MixtureStatistics many = diagonal_mixture_statistics(t.x, t.logits, t.mean, t.log_scale, &weights);
+      EXPECT_EQ(one.s0.to_host(), many.s0.to_host()) << threads << " threads";
+      EXPECT_EQ(one.s1.to_host(), many.s1.to_host()) << threads << " threads";
+      EXPECT_EQ(one.s2.to_host(), many.s2.to_host()) << threads << " threads";
+    }
+  }
+  set_cpu_threads(before);
+}
+
 // ---- sampling and joints -------------------------------------------------------------------------
 
 TEST_P(DiagonalMixture, PosteriorDrawsOccurAsOftenAsTheResponsibilitiesSay) {
