@@ -11,7 +11,17 @@
 #include "host/cpu/simd-inl.hpp"
 
 #undef DGM_UNROLL
+// Under a sanitizer every load has a branch of its own, and sixteen copies of each loop take minutes to compile.
+#if defined(__SANITIZE_ADDRESS__)
+#define DGM_UNROLL
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define DGM_UNROLL
+#endif
+#endif
+#if !defined(DGM_UNROLL)
 #define DGM_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::cpu::HWY_NAMESPACE {
