@@ -27,7 +27,7 @@ HWY_BEFORE_NAMESPACE();
 namespace dgm::cpu::HWY_NAMESPACE {
 
 constexpr int64_t kShortRow = 24;    // beyond, full vectors within the row are as fast
-constexpr int64_t kMiddleRow = 128;  // beyond, what one row costs across lanes is little beside its terms
+constexpr int64_t kMiddleRow = 512;  // beyond, what one row costs across lanes is little beside its terms
 constexpr int64_t kPrefetch = 1024;
 constexpr int64_t kMostRows = 16;  // of RowLogSums
 
