@@ -5,6 +5,7 @@
 #include "host/cpu/tasks.hpp"
 
 #include <cstring>
+#include <limits>
 #include <unordered_map>
 
 namespace dgm {
@@ -121,31 +122,32 @@ struct Segment {
   uint32_t index;
 };
 
-// The entries of one row after the other: slot[word] holds the row that saw the word last, and its entry there.
+// The entries of one row after the other: a word's slot holds the row's base plus its entry there, or less than the
+// base if this row did not see it yet.
 class EntryFinder {
  public:
   explicit EntryFinder(int64_t words) : slots_(static_cast<std::size_t>(words)) {}
-  void begin(int64_t row) {
-    row_ = static_cast<uint32_t>(row);
+  void begin_row() {
+    base_ += found_;
     found_ = 0;
+    if (base_ > std::numeric_limits<uint32_t>::max() - slots_.size()) {
+      std::fill(slots_.begin(), slots_.end(), 0);
+      base_ = 1;
+    }
   }
   uint32_t entry(int32_t word, std::vector<int32_t>& targets) {
-    Slot& slot = slots_[static_cast<std::size_t>(word)];
-    if (slot.row != row_) [[unlikely]] {
-      slot = {row_, found_++};
+    uint32_t& slot = slots_[static_cast<std::size_t>(word)];
+    if (slot < base_) [[unlikely]] {
+      slot = base_ + found_++;
       targets.push_back(word);
     }
-    return slot.entry;
+    return slot - base_;
   }
   uint32_t found() const { return found_; }
 
  private:
-  struct Slot {
-    uint32_t row = 0;  // row 0 is never looked for
-    uint32_t entry = 0;
-  };
-  std::vector<Slot> slots_;
-  uint32_t row_ = 0;
+  std::vector<uint32_t> slots_;
+  uint32_t base_ = 1;
   uint32_t found_ = 0;
 };
 
@@ -253,7 +255,7 @@ Cooccurrence::Cooccurrence(const BitextView& bitext, const Options& options)
       if (cells_of_row[row] <= kNarrow) return;
       EntryFinder& finder = finder_of(thread);
       std::vector<int32_t> targets;
-      finder.begin(row);
+      finder.begin_row();
       for (int64_t s = segment_begin[row]; s < segment_begin[row + 1]; ++s) {
         const Block& block = blocks_[segments[s].block];
         for_each_pair_of(block, segments[s].index, [&](std::size_t pair) {
@@ -289,7 +291,7 @@ Cooccurrence::Cooccurrence(const BitextView& bitext, const Options& options)
     EntryFinder& finder = finder_of(thread);
     std::vector<int32_t> targets;
     for (int64_t row = task_begin[task]; row < task_begin[task + 1]; ++row) {
-      finder.begin(row);
+      finder.begin_row();
       for (int64_t s = segment_begin[row]; s < segment_begin[row + 1]; ++s) {
         Block& block = blocks_[segments[s].block];
         const int64_t begin = block.cell_begin[segments[s].index];
@@ -386,6 +388,40 @@ std::size_t Cooccurrence::bytes() const {
     }
   }
   return bytes;
+}
+
+std::vector<int32_t> find_entries(const Cooccurrence& text, std::span<const int64_t> row_offsets,
+                                  std::span<const int32_t> words, int32_t target_vocabulary) {
+  check<ArgumentError>(
+      text.rows() == static_cast<int64_t>(row_offsets.size()) - 1 && text.target_vocabulary() == target_vocabulary,
+      "find_entries: the text's vocabularies have ", text.source_vocabulary(), " and ", text.target_vocabulary(),
+      " words, the table's ", static_cast<int64_t>(row_offsets.size()) - 3, " and ", target_vocabulary,
+      "; read the text with the table's vocabularies");
+  std::vector<int32_t> result(static_cast<std::size_t>(text.entries()), -1);
+  // place[word] holds the entry of the row at hand.
+  struct Place {
+    int64_t row = -1;
+    int32_t entry = -1;
+  };
+  std::vector<std::vector<Place>> places(static_cast<std::size_t>(cpu_threads()));
+  constexpr int64_t kRowsPerTask = 256;
+  const int64_t rows = text.rows();
+  cpu::parallel_tasks((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int64_t task, int thread) {
+    std::vector<Place>& place = places[thread];
+    for (int64_t row = task * kRowsPerTask; row < std::min(rows, (task + 1) * kRowsPerTask); ++row) {
+      const int64_t begin = text.row_offsets()[row];
+      const int64_t end = text.row_offsets()[row + 1];
+      if (begin == end) continue;
+      place.resize(static_cast<std::size_t>(target_vocabulary) + 1);
+      for (int64_t e = row_offsets[row]; e < row_offsets[row + 1]; ++e)
+        place[words[e]] = {row, static_cast<int32_t>(e)};
+      for (int64_t e = begin; e < end; ++e) {
+        const Place& at = place[text.entry_targets()[e]];
+        if (at.row == row) result[e] = at.entry;
+      }
+    }
+  });
+  return result;
 }
 
 }  // namespace dgm

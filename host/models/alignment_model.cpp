@@ -106,7 +106,10 @@ LoadedAlignmentModel load_alignment_model(const std::string& path, Device device
 }
 
 std::span<const AlignmentModelKind> alignment_model_kinds() {
-  static const std::vector<AlignmentModelKind> kinds = {};
+  static const std::vector<AlignmentModelKind> kinds = {
+      {"ibm1", make_ibm1, load_ibm1},
+      {"diagonal", make_diagonal, load_diagonal},
+  };
   return kinds;
 }
 

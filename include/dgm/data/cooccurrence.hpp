@@ -158,4 +158,11 @@ class Cooccurrence {
   int64_t task_parts_ = 0;
 };
 
+/// For each entry of a text, the entry of a table that has the same two words; -1 where the table has none. The table's
+/// row r holds words[row_offsets[r]] .. words[row_offsets[r + 1] - 1], as Cooccurrence has them. A minibatch of a text
+/// finds its entries in the text's table by this.
+/// Throws ArgumentError if text and table are of vocabularies of different sizes.
+std::vector<int32_t> find_entries(const Cooccurrence& text, std::span<const int64_t> row_offsets,
+                                  std::span<const int32_t> words, int32_t target_vocabulary);
+
 }  // namespace dgm

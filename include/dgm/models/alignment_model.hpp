@@ -19,6 +19,18 @@ namespace dgm {
 /// round.
 enum class AlignmentDirections { forward, reverse, both };
 
+/// What `diagonal` is told (Dyer et al. 2013).
+struct DiagonalOptions {
+  /// Prior probability of NULL, 0 <= p0 < 1.
+  float p0 = 0.08f;
+  /// How fast the prior falls off the diagonal, 0.1 to 14; before the first iteration if it is optimised.
+  float tension = 4.0f;
+  /// From the second iteration on.
+  bool optimise_tension = true;
+  /// Of the Dirichlet prior of each word's translations; 0 is maximum likelihood.
+  float alpha = 0.01f;
+};
+
 struct AlignmentOptions {
   /// One of alignment_models().
   std::string model = "hmm";
@@ -27,6 +39,7 @@ struct AlignmentOptions {
   int iterations = 0;
   std::uint64_t seed = 1;
   Device device = Device::cpu();
+  DiagonalOptions diagonal = {};
 };
 
 /// What training tells after each iteration.

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// Alignment models whose words are independent given their source: IBM 1 and the diagonal reparametrisation of
+// model 2. They differ in the prior over places and in the maximisation.
+#include <dgm/models/translation_table.hpp>
+#include <dgm/ops/sparse_alignment.hpp>
+
+#include "host/core/check.hpp"
+#include "host/models/alignment_models.hpp"
+#include "kernels/math/diagonal_prior.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+namespace dgm {
+
+namespace {
+
+// Of pairs of words that training did not see together.
+constexpr float kFloor = 1e-9f;
+// As Dyer et al. have them.
+constexpr float kLowTension = 0.1f;
+constexpr float kHighTension = 14.0f;
+constexpr double kTensionRate = 5;
+
+// p(generated words | given words): one direction.
+class LexicalDirection {
+ public:
+  LexicalDirection(bool diagonal, const DiagonalOptions& options) : diagonal_(diagonal), options_(options) {}
+
+  void begin(const BitextView& text, const Stream& stream) {
+    cells_.emplace(std::make_shared<const Cooccurrence>(text), stream);
+    tension_ = options_.tension;
+    table_.emplace(Tensor<float>::full({cells_->pattern().entries()},
+                                       1.0f / static_cast<float>(std::max(1, text.target_vocabulary)), stream));
+  }
+
+  // One iteration of EM; the log likelihood before it.
+  double iterate(bool optimise_tension) {
+    const std::optional<Tensor<float>> prior = prior_tensor(cells_->stream());
+    const AlignmentCounts counts = sparse_alignment_counts(*cells_, *table_, prior ? &*prior : nullptr);
+    const std::vector<double> totals = counts.totals.to_host();
+    if (diagonal_ && optimise_tension) {
+      const double aligned = static_cast<double>(cells_->pattern().target_tokens()) - totals[1];
+      tension_ = static_cast<float>(next_tension(totals[2] / std::max(aligned, 1e-300)));
+    }
+    sparse_alignment_normalise(*cells_, counts.counts, diagonal_ ? options_.alpha : 0.0f, *table_);
+    return totals[0];
+  }
+
+  int64_t tokens() const { return cells_->pattern().target_tokens(); }
+
+  // Keeps the table and forgets the text.
+  void finish() {
+    result_ = TranslationTable(cells_->pattern(), table_->to_host());
+    cells_.reset();
+    table_.reset();
+  }
+
+  std::vector<float> posteriors(const BitextView& text, const Stream& stream) const {
+    const AlignmentCells cells(std::make_shared<const Cooccurrence>(text), stream);
+    const std::vector<float> values = result_.values_for(cells.pattern(), kFloor);
+    const auto table = Tensor<float>::from(values, {static_cast<int64_t>(values.size())}, stream);
+    const std::optional<Tensor<float>> prior = prior_tensor(stream);
+    return sparse_alignment_posteriors(cells, table, prior ? &*prior : nullptr).to_host();
+  }
+
+  const TranslationTable& table() const { return result_; }
+
+  void save(const std::string& prefix, SafeTensors& to) const {
+    result_.save(prefix + ".table", to);
+    if (diagonal_) to.tensors[prefix + ".prior"] = StoredTensor::of(std::vector<float>{options_.p0, tension_}, {2});
+  }
+  void load(const std::string& prefix, const SafeTensors& from) {
+    result_ = TranslationTable::load(prefix + ".table", from);
+    if (!diagonal_) return;
+    const std::vector<float> prior = from.at(prefix + ".prior").as<float>();
+    check<FileError>(prior.size() == 2 && prior[0] >= 0 && prior[0] < 1 && prior[1] >= 0 && prior[1] < INFINITY, prefix,
+                     ".prior is no p0 and tension");
+    options_.p0 = prior[0];
+    tension_ = prior[1];
+  }
+
+ private:
+  std::optional<Tensor<float>> prior_tensor(const Stream& stream) const {
+    if (!diagonal_) return std::nullopt;
+    return Tensor<float>::from({options_.p0, tension_}, {2}, stream);
+  }
+
+  // A step along the closed-form gradient per word, the difference of the prior's and the posterior's mean distance
+  // from the diagonal. Short, once an iteration: the likelihood's optimum (10 and more on real text) is sharper than
+  // what links best.
+  double next_tension(double wanted) const {
+    const auto tension = static_cast<double>(tension_);
+    return std::clamp(tension + kTensionRate * (prior_distance(tension) - wanted), static_cast<double>(kLowTension),
+                      static_cast<double>(kHighTension));
+  }
+
+  double prior_distance(double tension) const {
+    double sum = 0;
+    double words = 0;
+    for (const auto& lengths : cells_->pattern().lengths()) {
+      if (lengths.source == 0) continue;
+      for (int32_t i = 1; i <= lengths.target; ++i) {
+        sum += static_cast<double>(lengths.pairs) * diagonal_sum(i, lengths.target, lengths.source, tension).distance;
+      }
+      words += static_cast<double>(lengths.pairs) * lengths.target;
+    }
+    return sum / std::max(words, 1.0);
+  }
+
+  bool diagonal_;
+  DiagonalOptions options_;
+  float tension_ = 0;
+  std::optional<AlignmentCells> cells_;
+  std::optional<Tensor<float>> table_;
+  TranslationTable result_;
+};
+
+class LexicalAlignment : public AlignmentModel {
+ public:
+  LexicalAlignment(bool diagonal, const AlignmentOptions& options)
+      : diagonal_(diagonal),
+        options_(options),
+        sides_{LexicalDirection(diagonal, options.diagonal), LexicalDirection(diagonal, options.diagonal)} {
+    const DiagonalOptions& prior = options.diagonal;
+    check<ArgumentError>(options.iterations >= 0, "make_alignment_model: iterations is ", options.iterations,
+                         "; at least 0 is needed");
+    check<ArgumentError>(prior.p0 >= 0 && prior.p0 < 1, "make_alignment_model: diagonal.p0 is ", prior.p0,
+                         "; 0 <= p0 < 1 is needed");
+    check<ArgumentError>(prior.tension >= kLowTension && prior.tension <= kHighTension,
+                         "make_alignment_model: diagonal.tension is ", prior.tension, "; ", kLowTension, " to ",
+                         kHighTension, " are possible");
+    check<ArgumentError>(prior.alpha >= 0 && prior.alpha < INFINITY, "make_alignment_model: diagonal.alpha is ",
+                         prior.alpha, "; at least 0 is needed");
+  }
+
+  LexicalAlignment(bool diagonal, const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device)
+      : LexicalAlignment(diagonal, AlignmentOptions{.device = device}) {
+    bool has[2] = {};
+    for (int side = 0; side < 2; ++side) {
+      const std::string name = kSides[side];
+      has[side] = tensors.tensors.count(name + ".table.values") > 0;
+      if (!has[side]) continue;
+      sides_[side].load(name, tensors);
+      check<FileError>(sides_[side].table().source_vocabulary() == sizes[side] &&
+                           sides_[side].table().target_vocabulary() == sizes[1 - side],
+                       name, ".table is of other vocabularies than the file's");
+    }
+    check<FileError>(has[0] || has[1], "there is neither a forward nor a reverse table");
+    options_.directions = !has[1]   ? AlignmentDirections::forward
+                          : !has[0] ? AlignmentDirections::reverse
+                                    : AlignmentDirections::both;
+  }
+
+  std::string name() const override { return diagonal_ ? "diagonal" : "ibm1"; }
+  AlignmentDirections directions() const override { return options_.directions; }
+
+  void train(const Bitext& bitext, const Report& report) override {
+    const Bitext text = without_half_pairs(bitext);
+    const Bitext& used = text.source == nullptr ? bitext : text;
+    check<ArgumentError>(!used.source_words.empty() && !used.target_words.empty(),
+                         "AlignmentModel::train: no pair has words on both sides");
+    const BitextView view = BitextView::of(used);
+    const Stream stream = options_.device;
+    const int iterations = options_.iterations > 0 ? options_.iterations : 5;
+    for (int side = 0; side < 2; ++side) {
+      if (has(side)) sides_[side].begin(side == 0 ? view : view.reversed(), stream);
+    }
+    for (int iteration = 1; iteration <= iterations; ++iteration) {
+      const auto start = std::chrono::steady_clock::now();
+      AlignmentIteration done;
+      done.stage = name();
+      done.iteration = iteration;
+      done.of = iterations;
+      for (int side = 0; side < 2; ++side) {
+        if (!has(side)) continue;
+        // The first table says nothing about places yet.
+        done.log_likelihood[side] = sides_[side].iterate(options_.diagonal.optimise_tension && iteration > 1);
+        done.words[side] = sides_[side].tokens();
+      }
+      done.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (report) report(done);
+    }
+    for (int side = 0; side < 2; ++side) {
+      if (has(side)) sides_[side].finish();
+    }
+  }
+
+  void posteriors(const Bitext& bitext, int64_t first, int64_t last, AlignmentPosteriors& out) const override {
+    check<ArgumentError>(0 <= first && first <= last && last <= bitext.pairs(), "posteriors: pairs ", first, " to ",
+                         last, " of ", bitext.pairs());
+    BitextView text = BitextView::of(bitext).part(first, last);
+    // Vocabularies that have grown since: what is in the text decides.
+    const auto limit = [&](std::span<const int32_t> words, const std::vector<int64_t>& offsets, int32_t size,
+                           const char* side) {
+      for (int64_t i = offsets[first]; i < offsets[last]; ++i) {
+        check<ArgumentError>(words[i] < size, "posteriors: the ", side, " has word ", words[i], " but the model knows ",
+                             size, " words; read the text with the model's vocabularies");
+      }
+    };
+    const LexicalDirection& any = sides_[has(0) ? 0 : 1];
+    text.source_vocabulary = has(0) ? any.table().source_vocabulary() : any.table().target_vocabulary();
+    text.target_vocabulary = has(0) ? any.table().target_vocabulary() : any.table().source_vocabulary();
+    limit(text.source_words, bitext.source_offsets, text.source_vocabulary, "source");
+    limit(text.target_words, bitext.target_offsets, text.target_vocabulary, "target");
+    out.offsets.assign(1, 0);
+    for (int64_t pair = first; pair < last; ++pair) {
+      out.offsets.push_back(out.offsets.back() + static_cast<int64_t>(bitext.source_sentence(pair).size() *
+                                                                      bitext.target_sentence(pair).size()));
+    }
+    out.forward.clear();
+    out.reverse.clear();
+    const Stream stream = options_.device;
+    if (has(0)) out.forward = sides_[0].posteriors(text, stream);
+    if (!has(1)) return;
+    // To the reverse model a pair is (source, target); out has (target, source).
+    const std::vector<float> reverse = sides_[1].posteriors(text.reversed(), stream);
+    out.reverse.resize(reverse.size());
+    for (int64_t pair = first; pair < last; ++pair) {
+      const auto source = static_cast<int64_t>(bitext.source_sentence(pair).size());
+      const auto target = static_cast<int64_t>(bitext.target_sentence(pair).size());
+      const int64_t begin = out.offsets[pair - first];
+      for (int64_t i = 0; i < target; ++i) {
+        for (int64_t j = 0; j < source; ++j) out.reverse[begin + i * source + j] = reverse[begin + j * target + i];
+      }
+    }
+  }
+
+  std::vector<Translation> translations(bool reverse, int32_t word, int64_t most) const override {
+    return has(reverse ? 1 : 0) ? sides_[reverse ? 1 : 0].table().best(word, most) : std::vector<Translation>();
+  }
+
+  SafeTensors to_tensors() const override {
+    SafeTensors tensors;
+    for (int side = 0; side < 2; ++side) {
+      if (has(side)) sides_[side].save(kSides[side], tensors);
+    }
+    return tensors;
+  }
+
+ private:
+  static constexpr const char* kSides[2] = {"forward", "reverse"};
+
+  bool has(int side) const {
+    return options_.directions != (side == 0 ? AlignmentDirections::reverse : AlignmentDirections::forward);
+  }
+
+  // A copy without the words of pairs that have them on one side only; one without vocabularies if there are none.
+  static Bitext without_half_pairs(const Bitext& bitext) {
+    Bitext whole;
+    bool half = false;
+    for (int64_t pair = 0; pair < bitext.pairs() && !half; ++pair) {
+      half = bitext.source_sentence(pair).empty() != bitext.target_sentence(pair).empty();
+    }
+    if (!half) return whole;
+    whole.source = bitext.source;
+    whole.target = bitext.target;
+    for (int64_t pair = 0; pair < bitext.pairs(); ++pair) {
+      const auto source = bitext.source_sentence(pair);
+      const auto target = bitext.target_sentence(pair);
+      if (!source.empty() && !target.empty()) {
+        whole.source_words.insert(whole.source_words.end(), source.begin(), source.end());
+        whole.target_words.insert(whole.target_words.end(), target.begin(), target.end());
+      }
+      whole.source_offsets.push_back(static_cast<int64_t>(whole.source_words.size()));
+      whole.target_offsets.push_back(static_cast<int64_t>(whole.target_words.size()));
+    }
+    return whole;
+  }
+
+  bool diagonal_;
+  AlignmentOptions options_;
+  LexicalDirection sides_[2];
+};
+
+}  // namespace
+
+std::unique_ptr<AlignmentModel> make_ibm1(const AlignmentOptions& options) {
+  return std::make_unique<LexicalAlignment>(false, options);
+}
+std::unique_ptr<AlignmentModel> make_diagonal(const AlignmentOptions& options) {
+  return std::make_unique<LexicalAlignment>(true, options);
+}
+std::unique_ptr<AlignmentModel> load_ibm1(const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device) {
+  return std::make_unique<LexicalAlignment>(false, tensors, sizes, device);
+}
+std::unique_ptr<AlignmentModel> load_diagonal(const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device) {
+  return std::make_unique<LexicalAlignment>(true, tensors, sizes, device);
+}
+
+}  // namespace dgm
