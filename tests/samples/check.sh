@@ -84,5 +84,22 @@ if [ -x "$density" ]; then
   ends_well ok "$density" --data small.csv --epochs 2
 fi
 
+vae=$samples/vae
+if [ -x "$vae" ]; then
+  small="--epochs 1 --hidden 4 --latent 2 --evaluate 5"
+  ends_well ok "$vae" --help
+  ends_well ok "$vae" $small --generate g.png --save vae.safetensors
+  ends_well ok "$vae" $small --load vae.safetensors
+  ends_well refused "$vae" $small --data absent.csv
+  ends_well refused "$vae" $small --load model.safetensors
+  ends_well refused "$vae" $small --load bad.safetensors
+  ends_well refused "$vae" $small --binarise often
+  ends_well refused "$vae" $small --rate 0
+  ends_well refused "$vae" $small --checkpoint "$work/no/such/folder/c"
+  for file in empty header ragged word nan inf zeros one; do ends_well refused "$vae" $small --data $file.csv; done
+  for file in constant same huge small; do ends_well any "$vae" $small --data $file.csv; done
+  ends_well any "$vae" $small --data constant.csv --valid same.csv
+fi
+
 echo "$count commands, $bad of them ended badly"
 [ $bad = 0 ]
