@@ -109,6 +109,7 @@ std::span<const AlignmentModelKind> alignment_model_kinds() {
   static const std::vector<AlignmentModelKind> kinds = {
       {"ibm1", make_ibm1, load_ibm1},
       {"diagonal", make_diagonal, load_diagonal},
+      {"hmm", make_hmm_alignment_model, load_hmm_alignment_model},
   };
   return kinds;
 }

@@ -18,6 +18,9 @@ struct AlignmentModelKind {
 };
 
 // Each model's file declares its two functions here and has a line in alignment_model_kinds().
+std::unique_ptr<AlignmentModel> make_hmm_alignment_model(const AlignmentOptions& options);
+std::unique_ptr<AlignmentModel> load_hmm_alignment_model(const SafeTensors& tensors, std::array<std::int32_t, 2> sizes,
+                                                         Device device);
 
 std::unique_ptr<AlignmentModel> make_ibm1(const AlignmentOptions& options);
 std::unique_ptr<AlignmentModel> load_ibm1(const SafeTensors& tensors, std::array<std::int32_t, 2> sizes, Device device);

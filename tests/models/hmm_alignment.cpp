@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dgm/core/error.hpp>
+#include <dgm/decide/align.hpp>
+#include <dgm/models/hmm_alignment.hpp>
+
+#include "tests/support/files.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+namespace dgm::test {
+namespace {
+
+// Text whose alignment is known: runs of source words are translated word by word, runs change places, words are
+// left out, and words of no source come in.
+struct KnownText {
+  Bitext bitext;
+  GoldLinks gold;
+};
+
+KnownText known_text(int pairs, uint64_t seed) {
+  constexpr int kWords = 300;
+  auto source = std::make_shared<Vocabulary>();
+  auto target = std::make_shared<Vocabulary>();
+  for (int w = 0; w < kWords; ++w) {
+    source->add("source" + std::to_string(w));
+    target->add("target" + std::to_string(w));
+  }
+  std::mt19937_64 generator(seed);
+  const auto below = [&](int n) { return static_cast<int>(generator() % static_cast<uint64_t>(n)); };
+  // Frequent words are much more frequent than rare ones.
+  const auto draw = [&] { return std::min(below(kWords), std::min(below(kWords), below(kWords))); };
+  KnownText text;
+  for (int p = 0; p < pairs; ++p) {
+    const int n = 4 + below(9);
+    std::vector<int> words;
+    for (int i = 0; i < n; ++i) words.push_back(draw());
+    std::vector<int> order;
+    for (int i = 0; i < n; ++i) order.push_back(i);
+    if (below(2) == 0) std::rotate(order.begin(), order.begin() + 1 + below(n - 1), order.end());
+    Links links;
+    int at = 0;
+    for (const int i : order) {
+      if (below(5) == 0) continue;
+      if (below(5) == 0) {
+        text.bitext.target_words.push_back(below(kWords));
+        ++at;
+      }
+      const int w = words[static_cast<std::size_t>(i)];
+      text.bitext.target_words.push_back((w * 7 + (below(4) == 0 ? 1 : 0)) % kWords);
+      links.push_back({i, at++});
+    }
+    if (at == 0) {
+      text.bitext.target_words.push_back(words[0] * 7 % kWords);
+      links.push_back({0, 0});
+    }
+    text.bitext.source_words.insert(text.bitext.source_words.end(), words.begin(), words.end());
+    text.bitext.source_offsets.push_back(static_cast<int64_t>(text.bitext.source_words.size()));
+    text.bitext.target_offsets.push_back(static_cast<int64_t>(text.bitext.target_words.size()));
+    std::sort(links.begin(), links.end());
+    text.gold.sure.push_back(links);
+    text.gold.possible.push_back(links);
+  }
+  text.bitext.source = source;
+  text.bitext.target = target;
+  return text;
+}
+
+std::unique_ptr<AlignmentModel> trained(const Bitext& bitext, AlignmentDirections directions,
+                                        const HmmAlignmentOptions& hmm = {}, int iterations = 0,
+                                        std::vector<AlignmentIteration>* told = nullptr) {
+  AlignmentOptions options;
+  options.directions = directions;
+  options.iterations = iterations;
+  auto model = make_hmm_alignment(options, hmm);
+  model->train(bitext, [&](const AlignmentIteration& iteration) {
+    if (told != nullptr) told->push_back(iteration);
+  });
+  return model;
+}
+
+std::vector<Links> links_of(const AlignmentModel& model, const Bitext& bitext, const Linking& linking = {}) {
+  std::vector<Links> result;
+  link_pairs(model, bitext, 0, bitext.pairs(), linking,
+             [&](const LinkedPairs& linked) { result.insert(result.end(), linked.links.begin(), linked.links.end()); });
+  return result;
+}
+
+TEST(HmmAlignmentModel, AnIterationInOneDirectionNeverLowersTheLikelihood) {
+  const KnownText text = known_text(400, 3);
+  for (const auto directions : {AlignmentDirections::forward, AlignmentDirections::reverse}) {
+    std::vector<AlignmentIteration> told;
+    trained(text.bitext, directions, HmmAlignmentOptions::unsmoothed(), 15, &told);
+    const std::size_t d = directions == AlignmentDirections::forward ? 0 : 1;
+    ASSERT_EQ(told.size(), 18u);
+    for (std::size_t i = 1; i < told.size(); ++i) {
+      EXPECT_EQ(told[i].words[d],
+                static_cast<int64_t>(d == 0 ? text.bitext.target_words.size() : text.bitext.source_words.size()));
+      EXPECT_EQ(told[i].words[1 - d], 0);
+      if (told[i].stage != told[i - 1].stage) continue;  // another model
+      EXPECT_GE(told[i].log_likelihood[d], told[i - 1].log_likelihood[d] * (1 + 1e-6))
+          << told[i].stage << ", iteration " << told[i].iteration;
+    }
+    EXPECT_GT(told.back().log_likelihood[d], told[3].log_likelihood[d]);
+  }
+}
+
+TEST(HmmAlignmentModel, AgreementAlignsBetterThanEitherDirectionAndTheirIntersection) {
+  const KnownText text = known_text(400, 5);
+  const auto error = [&](AlignmentDirections directions, const Linking& linking) {
+    const auto model = trained(text.bitext, directions);
+    return alignment_score(links_of(*model, text.bitext, linking), text.gold).aer;
+  };
+  const double agreement = error(AlignmentDirections::both, {});
+  EXPECT_LT(agreement, 0.6 * error(AlignmentDirections::forward, {}));
+  EXPECT_LT(agreement, 0.6 * error(AlignmentDirections::reverse, {}));
+}
+
+TEST(HmmAlignmentModel, EqualBitsForAnyNumberOfThreads) {
+  const KnownText text = known_text(700, 7);
+  const int before = cpu_threads();
+  const auto tensors = [&](int threads) {
+    set_cpu_threads(threads);
+    auto result = trained(text.bitext, AlignmentDirections::both)->to_tensors().tensors;
+    set_cpu_threads(before);
+    return result;
+  };
+  const auto one = tensors(1);
+  EXPECT_EQ(one, tensors(2));
+  EXPECT_EQ(one, tensors(3));
+}
+
+TEST(HmmAlignmentModel, ASavedModelGivesTheSamePosteriorsBitForBit) {
+  const TempDir folder;
+  const KnownText text = known_text(300, 9);
+  for (const auto directions :
+       {AlignmentDirections::both, AlignmentDirections::forward, AlignmentDirections::reverse}) {
+    const auto model = trained(text.bitext, directions);
+    const std::string path = folder / "model.safetensors";
+    save_alignment_model(path, *model, *text.bitext.source, *text.bitext.target);
+    const LoadedAlignmentModel loaded = load_alignment_model(path);
+    EXPECT_EQ(loaded.model->name(), "hmm");
+    EXPECT_EQ(loaded.model->directions(), directions);
+    AlignmentPosteriors all, part, again;
+    model->posteriors(text.bitext, 0, 300, all);
+    loaded.model->posteriors(text.bitext, 0, 300, again);
+    EXPECT_EQ(all.forward, again.forward);
+    EXPECT_EQ(all.reverse, again.reverse);
+    loaded.model->posteriors(text.bitext, 17, 40, part);
+    const auto begin = all.offsets[17];
+    for (std::size_t i = 0; i < part.forward.size(); ++i) {
+      ASSERT_EQ(part.forward[i], all.forward[static_cast<std::size_t>(begin) + i]) << "cell " << i;
+    }
+    for (std::size_t i = 0; i < part.reverse.size(); ++i) {
+      ASSERT_EQ(part.reverse[i], all.reverse[static_cast<std::size_t>(begin) + i]) << "cell " << i;
+    }
+    EXPECT_EQ(links_of(*model, text.bitext), links_of(*loaded.model, text.bitext));
+  }
+}
+
+TEST(HmmAlignmentModel, PosteriorsOfAWordSumToAtMostOne) {
+  const KnownText text = known_text(200, 11);
+  const auto model = trained(text.bitext, AlignmentDirections::both);
+  AlignmentPosteriors out;
+  model->posteriors(text.bitext, 0, 200, out);
+  for (int64_t p = 0; p < 200; ++p) {
+    const auto n = text.bitext.source_sentence(p).size();
+    const auto m = text.bitext.target_sentence(p).size();
+    const auto begin = static_cast<std::size_t>(out.offsets[static_cast<std::size_t>(p)]);
+    for (std::size_t i = 0; i < m; ++i) {
+      double sum = 0;
+      for (std::size_t j = 0; j < n; ++j) sum += out.forward[begin + i * n + j];
+      EXPECT_LE(sum, 1 + 1e-4) << "pair " << p << ", target word " << i;
+    }
+    for (std::size_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (std::size_t i = 0; i < m; ++i) sum += out.reverse[begin + i * n + j];
+      EXPECT_LE(sum, 1 + 1e-4) << "pair " << p << ", source word " << j;
+    }
+  }
+}
+
+TEST(HmmAlignmentModel, EmptySidesUnknownWordsAndLongPairsHaveAnAnswer) {
+  KnownText text = known_text(100, 13);
+  Bitext& b = text.bitext;
+  const auto add = [&](int source, int target, int32_t word) {
+    b.source_words.insert(b.source_words.end(), static_cast<std::size_t>(source), word);
+    b.target_words.insert(b.target_words.end(), static_cast<std::size_t>(target), word);
+    b.source_offsets.push_back(static_cast<int64_t>(b.source_words.size()));
+    b.target_offsets.push_back(static_cast<int64_t>(b.target_words.size()));
+  };
+  add(0, 3, 1);
+  add(2, 0, 1);
+  add(0, 0, 1);
+  add(1, 1, 5);
+  add(400, 300, 2);
+  const auto model = trained(b, AlignmentDirections::both);
+  add(3, 4, Vocabulary::kUnknown);
+  AlignmentPosteriors out;
+  model->posteriors(b, 100, 106, out);
+  EXPECT_EQ(out.offsets, (std::vector<int64_t>{0, 0, 0, 0, 1, 120001, 120013}));
+  for (const auto* side : {&out.forward, &out.reverse}) {
+    ASSERT_EQ(side->size(), 120013u);
+    for (const float value : *side) ASSERT_TRUE(value >= 0 && value <= 1.001f) << value;
+  }
+  EXPECT_THROW(model->posteriors(b, 0, 107, out), ArgumentError);
+  Bitext nothing;
+  nothing.source = b.source;
+  nothing.target = b.target;
+  EXPECT_THROW(trained(nothing, AlignmentDirections::both), ArgumentError);
+}
+
+TEST(HmmAlignmentModel, TranslationsComeMostProbableFirstInBothDirections) {
+  const KnownText text = known_text(800, 15);
+  const auto model = trained(text.bitext, AlignmentDirections::both);
+  for (const bool reverse : {false, true}) {
+    const auto best = model->translations(reverse, reverse ? 14 : 2, 3);
+    ASSERT_EQ(best.size(), 3u);
+    EXPECT_EQ(best[0].word, reverse ? 2 : 14);
+    EXPECT_GE(best[0].probability, best[1].probability);
+  }
+  EXPECT_EQ(model->translations(false, AlignmentModel::kNull, 2).size(), 2u);
+  EXPECT_TRUE(trained(text.bitext, AlignmentDirections::forward)->translations(true, 2, 3).empty());
+}
+
+}  // namespace
+}  // namespace dgm::test
