@@ -110,6 +110,7 @@ std::span<const AlignmentModelKind> alignment_model_kinds() {
       {"ibm1", make_ibm1, load_ibm1},
       {"diagonal", make_diagonal, load_diagonal},
       {"hmm", make_hmm_alignment_model, load_hmm_alignment_model},
+      {"neural", make_neural, load_neural},
   };
   return kinds;
 }

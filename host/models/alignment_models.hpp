@@ -27,6 +27,8 @@ std::unique_ptr<AlignmentModel> load_ibm1(const SafeTensors& tensors, std::array
 std::unique_ptr<AlignmentModel> make_diagonal(const AlignmentOptions& options);
 std::unique_ptr<AlignmentModel> load_diagonal(const SafeTensors& tensors, std::array<std::int32_t, 2> sizes,
                                               Device device);
+std::unique_ptr<AlignmentModel> make_neural(const AlignmentOptions& options);
+std::unique_ptr<AlignmentModel> load_neural(const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device);
 
 std::span<const AlignmentModelKind> alignment_model_kinds();
 

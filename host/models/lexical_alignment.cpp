@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Alignment models whose words are independent given their source: IBM 1 and the diagonal reparametrisation of
-// model 2. They differ in the prior over places and in the maximisation.
+// Alignment models whose words are independent given their source: IBM 1, the diagonal reparametrisation of
+// model 2, and IBM 1 with a network for a table. They differ in the prior over places and in the maximisation.
+#include <dgm/models/neural_translation_table.hpp>
 #include <dgm/models/translation_table.hpp>
 #include <dgm/ops/sparse_alignment.hpp>
 
@@ -23,14 +24,28 @@ constexpr float kFloor = 1e-9f;
 constexpr float kLowTension = 0.1f;
 constexpr float kHighTension = 14.0f;
 constexpr double kTensionRate = 5;
+// Of IBM 1, before the network's: a network that has learnt nothing gives counts that say nothing.
+constexpr int kFirstIterations = 5;
+// Of the network on the first counts; one an iteration follows.
+constexpr int kFirstEpochs = 4;
+
+enum class Lexical { ibm1, diagonal, neural };
+
+const char* name_of(Lexical kind) {
+  return kind == Lexical::ibm1 ? "ibm1" : kind == Lexical::diagonal ? "diagonal" : "neural";
+}
 
 // p(generated words | given words): one direction.
 class LexicalDirection {
  public:
-  LexicalDirection(bool diagonal, const DiagonalOptions& options) : diagonal_(diagonal), options_(options) {}
+  LexicalDirection(Lexical kind, const AlignmentOptions& options)
+      : kind_(kind), options_(options.diagonal), seed_(options.seed) {}
 
-  void begin(const BitextView& text, const Stream& stream) {
-    cells_.emplace(std::make_shared<const Cooccurrence>(text), stream);
+  // words: those of the given side, for the network's features; may be null.
+  void begin(const BitextView& text, const Vocabulary* words, const Stream& stream) {
+    const auto pattern = std::make_shared<const Cooccurrence>(text);
+    cells_.emplace(pattern, stream);
+    if (kind_ == Lexical::neural) network_.emplace(pattern, words, stream, NeuralTableOptions{.seed = seed_});
     tension_ = options_.tension;
     table_.emplace(Tensor<float>::full({cells_->pattern().entries()},
                                        1.0f / static_cast<float>(std::max(1, text.target_vocabulary)), stream));
@@ -41,12 +56,21 @@ class LexicalDirection {
     const std::optional<Tensor<float>> prior = prior_tensor(cells_->stream());
     const AlignmentCounts counts = sparse_alignment_counts(*cells_, *table_, prior ? &*prior : nullptr);
     const std::vector<double> totals = counts.totals.to_host();
-    if (diagonal_ && optimise_tension) {
+    if (is_diagonal() && optimise_tension) {
       const double aligned = static_cast<double>(cells_->pattern().target_tokens()) - totals[1];
       tension_ = static_cast<float>(next_tension(totals[2] / std::max(aligned, 1e-300)));
     }
-    sparse_alignment_normalise(*cells_, counts.counts, diagonal_ ? options_.alpha : 0.0f, *table_);
+    sparse_alignment_normalise(*cells_, counts.counts, is_diagonal() ? options_.alpha : 0.0f, *table_);
     return totals[0];
+  }
+
+  // One of generalised EM: the network climbs the expected log-likelihood for some epochs.
+  double iterate_network(int epochs) {
+    const AlignmentCounts counts = sparse_alignment_counts(*cells_, *table_, nullptr);
+    const double before = counts.totals.to_host()[0];
+    for (int epoch = 0; epoch < epochs; ++epoch) network_->climb(counts.counts);
+    table_->copy_from(network_->table());
+    return before;
   }
 
   int64_t tokens() const { return cells_->pattern().target_tokens(); }
@@ -56,6 +80,7 @@ class LexicalDirection {
     result_ = TranslationTable(cells_->pattern(), table_->to_host());
     cells_.reset();
     table_.reset();
+    network_.reset();
   }
 
   std::vector<float> posteriors(const BitextView& text, const Stream& stream) const {
@@ -70,11 +95,11 @@ class LexicalDirection {
 
   void save(const std::string& prefix, SafeTensors& to) const {
     result_.save(prefix + ".table", to);
-    if (diagonal_) to.tensors[prefix + ".prior"] = StoredTensor::of(std::vector<float>{options_.p0, tension_}, {2});
+    if (is_diagonal()) to.tensors[prefix + ".prior"] = StoredTensor::of(std::vector<float>{options_.p0, tension_}, {2});
   }
   void load(const std::string& prefix, const SafeTensors& from) {
     result_ = TranslationTable::load(prefix + ".table", from);
-    if (!diagonal_) return;
+    if (!is_diagonal()) return;
     const std::vector<float> prior = from.at(prefix + ".prior").as<float>();
     check<FileError>(prior.size() == 2 && prior[0] >= 0 && prior[0] < 1 && prior[1] >= 0 && prior[1] < INFINITY, prefix,
                      ".prior is no p0 and tension");
@@ -84,7 +109,7 @@ class LexicalDirection {
 
  private:
   std::optional<Tensor<float>> prior_tensor(const Stream& stream) const {
-    if (!diagonal_) return std::nullopt;
+    if (!is_diagonal()) return std::nullopt;
     return Tensor<float>::from({options_.p0, tension_}, {2}, stream);
   }
 
@@ -110,20 +135,22 @@ class LexicalDirection {
     return sum / std::max(words, 1.0);
   }
 
-  bool diagonal_;
+  bool is_diagonal() const { return kind_ == Lexical::diagonal; }
+
+  Lexical kind_;
   DiagonalOptions options_;
+  uint64_t seed_;
   float tension_ = 0;
   std::optional<AlignmentCells> cells_;
+  std::optional<NeuralTranslationTable> network_;
   std::optional<Tensor<float>> table_;
   TranslationTable result_;
 };
 
 class LexicalAlignment : public AlignmentModel {
  public:
-  LexicalAlignment(bool diagonal, const AlignmentOptions& options)
-      : diagonal_(diagonal),
-        options_(options),
-        sides_{LexicalDirection(diagonal, options.diagonal), LexicalDirection(diagonal, options.diagonal)} {
+  LexicalAlignment(Lexical kind, const AlignmentOptions& options)
+      : kind_(kind), options_(options), sides_{LexicalDirection(kind, options), LexicalDirection(kind, options)} {
     const DiagonalOptions& prior = options.diagonal;
     check<ArgumentError>(options.iterations >= 0, "make_alignment_model: iterations is ", options.iterations,
                          "; at least 0 is needed");
@@ -136,8 +163,8 @@ class LexicalAlignment : public AlignmentModel {
                          prior.alpha, "; at least 0 is needed");
   }
 
-  LexicalAlignment(bool diagonal, const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device)
-      : LexicalAlignment(diagonal, AlignmentOptions{.device = device}) {
+  LexicalAlignment(Lexical kind, const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device)
+      : LexicalAlignment(kind, AlignmentOptions{.device = device}) {
     bool has[2] = {};
     for (int side = 0; side < 2; ++side) {
       const std::string name = kSides[side];
@@ -154,7 +181,7 @@ class LexicalAlignment : public AlignmentModel {
                                     : AlignmentDirections::both;
   }
 
-  std::string name() const override { return diagonal_ ? "diagonal" : "ibm1"; }
+  std::string name() const override { return name_of(kind_); }
   AlignmentDirections directions() const override { return options_.directions; }
 
   void train(const Bitext& bitext, const Report& report) override {
@@ -164,20 +191,25 @@ class LexicalAlignment : public AlignmentModel {
                          "AlignmentModel::train: no pair has words on both sides");
     const BitextView view = BitextView::of(used);
     const Stream stream = options_.device;
-    const int iterations = options_.iterations > 0 ? options_.iterations : 5;
+    const bool neural = kind_ == Lexical::neural;
+    const int first = neural ? kFirstIterations : 0;
+    const int iterations = first + (options_.iterations > 0 ? options_.iterations : neural ? 10 : 5);
     for (int side = 0; side < 2; ++side) {
-      if (has(side)) sides_[side].begin(side == 0 ? view : view.reversed(), stream);
+      if (!has(side)) continue;
+      sides_[side].begin(side == 0 ? view : view.reversed(), (side == 0 ? used.source : used.target).get(), stream);
     }
     for (int iteration = 1; iteration <= iterations; ++iteration) {
       const auto start = std::chrono::steady_clock::now();
       AlignmentIteration done;
-      done.stage = name();
+      const bool network = neural && iteration > first;
+      done.stage = neural && !network ? name_of(Lexical::ibm1) : name();
       done.iteration = iteration;
       done.of = iterations;
       for (int side = 0; side < 2; ++side) {
         if (!has(side)) continue;
         // The first table says nothing about places yet.
-        done.log_likelihood[side] = sides_[side].iterate(options_.diagonal.optimise_tension && iteration > 1);
+        done.log_likelihood[side] = network ? sides_[side].iterate_network(iteration == first + 1 ? kFirstEpochs : 1)
+                                            : sides_[side].iterate(options_.diagonal.optimise_tension && iteration > 1);
         done.words[side] = sides_[side].tokens();
       }
       done.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -270,7 +302,7 @@ class LexicalAlignment : public AlignmentModel {
     return whole;
   }
 
-  bool diagonal_;
+  Lexical kind_;
   AlignmentOptions options_;
   LexicalDirection sides_[2];
 };
@@ -278,16 +310,22 @@ class LexicalAlignment : public AlignmentModel {
 }  // namespace
 
 std::unique_ptr<AlignmentModel> make_ibm1(const AlignmentOptions& options) {
-  return std::make_unique<LexicalAlignment>(false, options);
+  return std::make_unique<LexicalAlignment>(Lexical::ibm1, options);
 }
 std::unique_ptr<AlignmentModel> make_diagonal(const AlignmentOptions& options) {
-  return std::make_unique<LexicalAlignment>(true, options);
+  return std::make_unique<LexicalAlignment>(Lexical::diagonal, options);
+}
+std::unique_ptr<AlignmentModel> make_neural(const AlignmentOptions& options) {
+  return std::make_unique<LexicalAlignment>(Lexical::neural, options);
 }
 std::unique_ptr<AlignmentModel> load_ibm1(const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device) {
-  return std::make_unique<LexicalAlignment>(false, tensors, sizes, device);
+  return std::make_unique<LexicalAlignment>(Lexical::ibm1, tensors, sizes, device);
 }
 std::unique_ptr<AlignmentModel> load_diagonal(const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device) {
-  return std::make_unique<LexicalAlignment>(true, tensors, sizes, device);
+  return std::make_unique<LexicalAlignment>(Lexical::diagonal, tensors, sizes, device);
+}
+std::unique_ptr<AlignmentModel> load_neural(const SafeTensors& tensors, std::array<int32_t, 2> sizes, Device device) {
+  return std::make_unique<LexicalAlignment>(Lexical::neural, tensors, sizes, device);
 }
 
 }  // namespace dgm

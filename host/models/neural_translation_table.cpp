@@ -3,6 +3,7 @@
 #include <dgm/nn/initialiser.hpp>
 #include <dgm/ops/activations.hpp>
 #include <dgm/ops/affine.hpp>
+#include <dgm/ops/elementwise.hpp>
 #include <dgm/ops/embedding.hpp>
 #include <dgm/ops/reductions.hpp>
 
@@ -143,6 +144,8 @@ Variable NeuralTranslationTable::log_table(Tape& tape) {
   std::iota(rows.begin(), rows.end(), 0);
   return log_table(tape, rows);
 }
+
+Tensor<float> NeuralTranslationTable::table() const { return exp(log_table()).value(); }
 
 Tensor<float> NeuralTranslationTable::log_table() const {
   auto table = Tensor<float>::empty({pattern_->entries()}, stream_);

@@ -205,7 +205,8 @@ TEST_P(LexicalAlignment, TensionGrowsOnATextInItsOwnOrder) {
 TEST_P(LexicalAlignment, ALoadedModelAndAnySplitGiveTheSameBits) {
   const Bitext bitext = made_up(some_pairs(), 30, 8, 6);
   TempDir dir;
-  for (const std::string name : {"ibm1", "diagonal"}) {
+  for (const std::string name : {"ibm1", "diagonal", "neural"}) {
+    if (name == "neural" && on_simulated_device()) continue;  // a network takes the executor minutes
     const auto model = make_alignment_model(options(name, 3));
     model->train(bitext, {});
     AlignmentPosteriors all;
@@ -287,20 +288,51 @@ TEST_P(LexicalAlignment, WordsThatTrainingDidNotSeeHaveTheFloor) {
   EXPECT_FLOAT_EQ(out.forward[3], 0.5f);
 }
 
+TEST_P(LexicalAlignment, NeuralModelBeginsAsModel1AndThenClimbs) {
+  if (on_simulated_device()) GTEST_SKIP() << "a network takes the executor minutes";
+  const Bitext bitext = made_up(some_pairs(), 30, 8, 11);
+  const auto model = make_alignment_model(options("neural", 8));
+  std::vector<std::string> stages;
+  std::vector<double> log_likelihoods[2];
+  model->train(bitext, [&](const AlignmentIteration& iteration) {
+    stages.push_back(iteration.stage);
+    for (int side = 0; side < 2; ++side) log_likelihoods[side].push_back(iteration.log_likelihood[side]);
+    EXPECT_EQ(iteration.of, 13);
+  });
+  ASSERT_EQ(stages.size(), 13);
+  EXPECT_EQ(stages[4], "ibm1");
+  EXPECT_EQ(stages[5], "neural");
+  const Reals model1 = reference_model1(bitext, 6);
+  for (std::size_t i = 0; i < 6; ++i) {
+    EXPECT_NEAR(log_likelihoods[0][i] / static_cast<double>(model1[i]), 1, 1e-5) << "iteration " << i + 1;
+  }
+  for (const auto& side : log_likelihoods) {
+    EXPECT_GT(side.back(), side[6]) << "from the first epochs to the last";
+    EXPECT_GT(side.back(), side[0]) << "better than the uniform table";
+  }
+  // What the network says of a word that is mostly translated by its own number.
+  const auto best = model->translations(false, 1, 1);
+  ASSERT_EQ(best.size(), 1);
+  EXPECT_EQ(best[0].word, 1);
+}
+
 TEST_P(LexicalAlignment, BitsDoNotDependOnThreads) {
   const Bitext bitext = made_up(some_pairs(), 30, 8, 10);
-  const auto train = [&] {
-    const auto model = make_alignment_model(options("diagonal", 3));
-    model->train(bitext, {});
-    return model->to_tensors().tensors;
-  };
-  const int before = cpu_threads();
-  set_cpu_threads(1);
-  const auto one = train();
-  set_cpu_threads(3);
-  const auto three = train();
-  set_cpu_threads(before);
-  EXPECT_EQ(one, three);
+  for (const std::string name : {"diagonal", "neural"}) {
+    if (name == "neural" && on_simulated_device()) continue;
+    const auto train = [&] {
+      const auto model = make_alignment_model(options(name, 3));
+      model->train(bitext, {});
+      return model->to_tensors().tensors;
+    };
+    const int before = cpu_threads();
+    set_cpu_threads(1);
+    const auto one = train();
+    set_cpu_threads(3);
+    const auto three = train();
+    set_cpu_threads(before);
+    EXPECT_EQ(one, three) << name;
+  }
 }
 
 TEST_P(LexicalAlignment, PairsWithAnEmptySideAreLeftOutOfTrainingAndHaveNoCells) {

@@ -35,7 +35,7 @@ struct AlignmentOptions {
   /// One of alignment_models().
   std::string model = "hmm";
   AlignmentDirections directions = AlignmentDirections::both;
-  /// Of the model's last stage; 0 is the model's default.
+  /// Of the model's last stage; 0 is the model's default: 5, of neural 10, after 5 iterations of ibm1.
   int iterations = 0;
   std::uint64_t seed = 1;
   Device device = Device::cpu();

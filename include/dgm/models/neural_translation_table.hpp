@@ -49,6 +49,8 @@ class NeuralTranslationTable {
   Variable log_table(Tape& tape);
   /// The same without gradients.
   Tensor<float> log_table() const;
+  /// t itself.
+  Tensor<float> table() const;
 
   /// Goes once through all rows, in minibatches in a random order, and climbs sum of counts log t by a step of Adam a
   /// batch: the maximisation of a generalised EM, whose counts are the gradient of the log marginal.
