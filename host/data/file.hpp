@@ -43,32 +43,4 @@ std::string inflate_raw(std::string_view bytes, std::size_t size, const std::str
 /// The checksum of zip and gzip.
 std::uint32_t crc32_of(std::string_view bytes);
 
-/// A file that appears under its name only when commit() is called, and then completely.
-class AtomicFile {
- public:
-  explicit AtomicFile(const std::string& path);
-  ~AtomicFile();
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
-
-  void write(const void* data, std::size_t bytes);
-  void write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
-  /// Flushes to the disk and takes the name over. Nothing may be written afterwards.
-  void commit();
-
-  /// Where the bytes go until then: for a child process that writes by name. The target itself where that is a device.
-  const std::string& working_path() const { return working_; }
-
- private:
-  [[noreturn]] void fail(const char* doing, int error);
-
-  std::string path_;     // as the caller wrote it: for messages
-  std::string target_;   // with symbolic links resolved
-  std::string working_;  // the temporary file
-  int descriptor_ = -1;
-  bool direct_ = false;  // a device or pipe: nothing to rename
-  bool replaces_ = false;
-  unsigned mode_ = 0;
-};
-
 }  // namespace dgm

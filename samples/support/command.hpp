@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -38,14 +39,22 @@ inline int run(CLI::App& app, int argc, char** argv, const std::function<void()>
 }
 
 /// Refuses output files that could not be written, before the work rather than after it: throws
-/// FileError for a folder that is missing or not writable. Empty paths are outputs not wanted.
+/// FileError for a folder that is missing or not writable, and for a file or folder of that name that cannot be
+/// replaced. Empty paths are outputs not wanted.
 inline void check_outputs(const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
     if (path.empty()) continue;
     const std::filesystem::path folder = std::filesystem::path(path).parent_path();
     const std::string name = folder.empty() ? "." : folder.string();
     if (!std::filesystem::is_directory(name)) throw FileError(path + ": there is no folder " + name);
-    if (access(name.c_str(), W_OK) != 0) throw FileError(path + ": the folder " + name + " is not writable");
+    const auto kind = std::filesystem::status(path).type();
+    if (kind == std::filesystem::file_type::directory) throw FileError(path + ": is a folder; a file name is needed");
+    const bool there = kind != std::filesystem::file_type::not_found;
+    if (there && access(path.c_str(), W_OK) != 0) throw FileError(path + ": is not writable");
+    // A file is replaced by a new one; a device or a pipe is written to where it is.
+    const bool replaced = !there || kind == std::filesystem::file_type::regular;
+    if (replaced && access(name.c_str(), W_OK) != 0)
+      throw FileError(path + ": the folder " + name + " is not writable");
   }
 }
 
@@ -73,5 +82,13 @@ class ProgressLine {
   bool terminal_ = isatty(STDERR_FILENO) == 1;
   std::chrono::steady_clock::time_point last_;
 };
+
+/// The parts, streamed one after the other.
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
 
 }  // namespace dgm::samples

@@ -101,5 +101,50 @@ if [ -x "$vae" ]; then
   ends_well any "$vae" $small --data constant.csv --valid same.csv
 fi
 
+align=$samples/align
+if [ -x "$align" ]; then
+  printf 'the house\nthe book\na book\n' >text.s
+  printf 'das haus\ndas buch\nein buch\n' >text.t
+  printf 'das haus\ndas buch\n' >short.t
+  printf 'das haus\n\nein buch\n' >gap.t
+  printf 'das haus\nd\344s buch\nein buch\n' >latin1.t
+  printf 'the house ||| das haus\na book\n' >broken.j
+  printf 'the ||| house ||| das haus\n' >twice.j
+  { printf 'the house\n'; awk 'BEGIN { for (i = 0; i < 10000; ++i) printf "w "; print "" }'; printf 'a book\n'; } >long.s
+  printf '1 1 1 S\n9 1 1 S\n' >late.wa
+  printf '1 7 1 S\n' >wide.wa
+  printf 'uno\ndue\ntre\n' >other.s
+  gzip -c text.s | head -c 20 >cut.s.gz
+  ends_well ok "$align" --help
+  ends_well ok "$align" --source text.s --target text.t --model ibm1 --save align.safetensors --table t.tsv --json a.json
+  ends_well ok "$align" --source text.s --target text.t --load align.safetensors --align-only
+  ends_well ok "$align" --source text.s --target gap.t --model ibm1 --skip-bad-pairs
+  ends_well ok "$align" --source long.s --target text.t --model ibm1 --longest 10000
+  ends_well ok "$align" --source long.s --target text.t --model ibm1 --skip-bad-pairs
+  ends_well refused "$align"
+  ends_well refused "$align" --source text.s
+  ends_well refused "$align" --source text.s --target absent.t
+  ends_well refused "$align" --source . --target text.t
+  for file in short gap latin1; do ends_well refused "$align" --source text.s --target $file.t --model ibm1; done
+  ends_well refused "$align" --source long.s --target text.t
+  ends_well refused "$align" --source empty.csv --target empty.csv
+  ends_well refused "$align" --source cut.s.gz --target text.t
+  ends_well refused "$align" --input broken.j
+  ends_well refused "$align" --input twice.j
+  for gold in late wide; do ends_well refused "$align" --source text.s --target text.t --gold $gold.wa; done
+  ends_well refused "$align" --source text.s --target text.t --gold text.t
+  ends_well refused "$align" --source text.s --target text.t --load bad.safetensors
+  ends_well refused "$align" --source text.s --target text.t --load model.safetensors
+  ends_well refused "$align" --source other.s --target text.t --load align.safetensors
+  ends_well refused "$align" --source text.s --target text.t --model telepathy
+  ends_well refused "$align" --source text.s --target text.t --symmetrise most
+  ends_well refused "$align" --source text.s --target text.t --links "$work/no/such/folder/links"
+  ends_well refused "$align" --source text.s --target text.t --links /dev/full
+  ends_well any "$align" --source binary.csv --target binary.csv
+  ends_well any "$align" --source zeros.csv --target zeros.csv --model ibm1
+  head -c 60 align.safetensors >cut.safetensors
+  ends_well refused "$align" --source text.s --target text.t --load cut.safetensors
+fi
+
 echo "$count commands, $bad of them ended badly"
 [ $bad = 0 ]

@@ -10,7 +10,7 @@ namespace dgm {
 
 /// Words and their numbers 0, 1, 2, ... in the order in which they were added.
 ///
-/// Memory    the bytes of the words, 8 bytes a word, and 8 a slot of a hash table that is at most 2/3 full.
+/// Memory    the bytes of the words, 8 bytes a word, and 16 a slot of a hash table that is at most 2/3 full.
 class Vocabulary {
  public:
   /// What find() says of a word that is not there, and readers with a fixed vocabulary of one they do not know.
@@ -36,11 +36,17 @@ class Vocabulary {
   }
 
  private:
+  struct Key {
+    std::uint64_t head = 0;  // the first bytes
+    std::uint32_t hash = 0;
+  };
   struct Slot {
+    std::uint64_t head = 0;
     std::uint32_t hash = 0;
     std::int32_t id = kUnknown;
   };
-  std::size_t slot_of(std::uint32_t hash, std::string_view word) const;
+  static Key key_of(std::string_view word);
+  std::size_t slot_of(const Key& key, std::string_view word) const;
   void grow();
 
   std::string arena_;                        // the words one after the other
