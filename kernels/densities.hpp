@@ -7,10 +7,12 @@
 
 /// To add one: its name here, its formula and slopes in kernels/math/densities-inl.hpp, its function in
 /// include/dgm/ops/densities.hpp and host/ops/densities.cpp.
-#define DGM_DENSITIES(DO)                                                                                       \
-  DO(Gaussian)                                                                                                  \
-  DO(StandardGaussian) DO(GaussianKl) DO(StandardGaussianKl) DO(Bernoulli) DO(BernoulliEntropy) DO(BernoulliKl) \
-      DO(CategoricalEntropy) DO(CategoricalKl)
+// clang-format off
+#define DGM_DENSITIES(DO)                                                    \
+  DO(Gaussian) DO(StandardGaussian) DO(GaussianKl) DO(StandardGaussianKl)    \
+  DO(Bernoulli) DO(BernoulliEntropy) DO(BernoulliKl) DO(CategoricalEntropy)  \
+  DO(CategoricalKl)
+// clang-format on
 
 namespace dgm::kernels {
 
