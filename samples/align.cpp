@@ -626,7 +626,8 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N; hmm is trained on the CPU in any case")
+      ->capture_default_str();
   app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
   app.add_option("--plot", options.plot, "Draw the alignment matrix of a pair here (.png or .svg)");
   app.add_option("--plot-pair", options.plot_pair, "Line of that pair (default: the first of --gold, or 1)")

@@ -38,6 +38,7 @@ struct AlignmentOptions {
   /// Of the model's last stage; 0 is the model's default: 5, of neural 10, after 5 iterations of ibm1.
   int iterations = 0;
   std::uint64_t seed = 1;
+  /// hmm is trained and queried on the CPU whatever this is.
   Device device = Device::cpu();
   DiagonalOptions diagonal = {};
 };
