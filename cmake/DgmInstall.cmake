@@ -19,7 +19,7 @@ install(FILES "${PROJECT_BINARY_DIR}/dgm_cuda-config.cmake" "${PROJECT_BINARY_DI
         DESTINATION "${package_dir}")
 
 # For the static library pkg-config needs the libraries themselves.
-set(DGM_PC_PRIVATE ${BLAS_LIBRARIES} ${DGM_HIGHWAY_LIBRARY} ${ZLIB_LIBRARIES} ${OpenMP_CXX_FLAGS} ${CMAKE_THREAD_LIBS_INIT}
+set(DGM_PC_PRIVATE ${DGM_MATRIX_LIBRARIES} ${DGM_HIGHWAY_LIBRARY} ${ZLIB_LIBRARIES} ${OpenMP_CXX_FLAGS} ${CMAKE_THREAD_LIBS_INIT}
                    ${CMAKE_DL_LIBS})
 if(DGM_NVCC)
   list(APPEND DGM_PC_PRIVATE "-L${CUDAToolkit_LIBRARY_DIR}" -lcudart)

@@ -43,7 +43,7 @@ endmacro()
 function(dgm_compile_with_dependencies target)
   target_include_directories(${target}
     PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>"
-    PRIVATE "${PROJECT_SOURCE_DIR}" "${DGM_CBLAS_INCLUDE}" "${DGM_HIGHWAY_INCLUDE}" "${DGM_STB_INCLUDE}")
+    PRIVATE "${PROJECT_SOURCE_DIR}" "${DGM_MATRIX_INCLUDE}" "${DGM_HIGHWAY_INCLUDE}" "${DGM_STB_INCLUDE}")
   target_compile_features(${target} PUBLIC cxx_std_20)
   # Baseline, AVX2 and AVX-512: what lies between is not worth its compile time.
   target_compile_definitions(${target} PRIVATE "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4|HWY_AVX3_DL)")
@@ -63,11 +63,14 @@ macro(dgm_finish_library)
       LANGUAGE CXX COMPILE_OPTIONS "-xc++" COMPILE_DEFINITIONS DGM_SIMT)
   endif()
 
-  set(dependencies OpenMP::OpenMP_CXX ZLIB::ZLIB BLAS::BLAS dgm_cuda::highway Threads::Threads ${CMAKE_DL_LIBS})
+  set(dependencies OpenMP::OpenMP_CXX ZLIB::ZLIB ${DGM_MATRIX_TARGET} dgm_cuda::highway Threads::Threads ${CMAKE_DL_LIBS})
   if(DGM_NVCC)
     list(APPEND dependencies CUDA::cudart)  # kernels/device/cublas.cuh loads cuBLAS
   endif()
 
+  if(DGM_USE_ONEDNN)
+    set_source_files_properties(host/cpu/gemm.cpp PROPERTIES COMPILE_DEFINITIONS DGM_ONEDNN)
+  endif()
   # Compiled once, linked twice.
   add_library(dgm_objects OBJECT ${DGM_LIBRARY_SOURCES})
   dgm_compile_with_dependencies(dgm_objects)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The matrix product, through BLAS and cuBLAS.
+// The matrix product, through oneDNN or a BLAS, and cuBLAS.
 #pragma once
 
 #include <cstddef>

@@ -12,6 +12,9 @@
 
 #include "kernels/device/launch.cuh"
 #include "kernels/device/random.cuh"
+#include "kernels/math/scalar_lanes.hpp"
+
+#include "kernels/math/activations-inl.hpp"
 
 namespace dgm::kernels {
 
@@ -23,9 +26,7 @@ __device__ float drawn(Noise kind, float location, float log_scale, float noise)
   if (kind == Noise::kGaussian) return fmaf(expf(log_scale), noise, location);
   if (kind == Noise::kGumbel) return location + noise;
   if (isnan(location)) return location;
-  const float e = expf(-fabsf(location));
-  const float s = 1.0f / (1.0f + e);
-  return noise <= (location < 0.0f ? e * s : s) ? 1.0f : 0.0f;
+  return noise <= scalar::sigmoid<scalar::Lanes>(location) ? 1.0f : 0.0f;
 }
 
 __global__ void __launch_bounds__(kThreads) sample_kernel(VectorSample args, int64_t per_sample) {

@@ -31,6 +31,15 @@ has_header() {
     ${DGM_PREFIX:+-I"$DGM_PREFIX/include" -I"$DGM_PREFIX/include/$($compiler -print-multiarch)"} - >/dev/null 2>&1
 }
 
+# Whether there is what multiplies matrices best here: oneDNN on x86-64 (a prefix may do with a BLAS), else a BLAS.
+has_matrix_library() {
+  if [ "$(uname -m)" = x86_64 ] && [ -z "$DGM_PREFIX" ]; then
+    has_header oneapi/dnnl/dnnl.h
+  else
+    has_header cblas.h
+  fi
+}
+
 # Whether clang++ links with these flags: its OpenMP and its sanitizers are packages of their own.
 clang_links() {
   has_command clang++ || return 1
@@ -43,7 +52,7 @@ needs_library='has_command g++: g++
 has_command cmake: cmake
 has_command ninja: ninja-build
 has_header hwy/highway.h: libhwy-dev
-has_header cblas.h: libopenblas-openmp-dev libopenblas-dev
+has_matrix_library: libdnnl-dev libopenblas-openmp-dev libopenblas-dev
 has_header zlib.h: zlib1g-dev
 has_header nlohmann/json.hpp: nlohmann-json3-dev
 has_header stb/stb_image_write.h: libstb-dev'
@@ -51,6 +60,7 @@ needs_samples='has_header CLI/CLI.hpp: libcli11-dev
 has_command gnuplot: gnuplot-nox'
 needs_bench='has_header benchmark/benchmark.h: libbenchmark-dev'
 needs_tests='has_header gtest/gtest.h: libgtest-dev
+has_header cblas.h: libopenblas-openmp-dev libopenblas-dev
 has_command clang++: clang
 clang_links -fopenmp: libomp-dev
 clang_links -fsanitize=address,undefined: libclang-rt-dev

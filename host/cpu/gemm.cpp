@@ -1,22 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// The product is cut into one part a thread, each a call of its own to BLAS: by rows or columns of C
-// where these are many, else along k, with the parts' results added in order. Left to itself, a BLAS
+// The product is cut into one part a thread, each a call of its own to oneDNN or a BLAS: by rows or columns of C
+// where these are many, else along k, with the parts' results added in order. Left to itself, such a library
 // with its own threads would compete with ours for the cores.
 #include "kernels/gemm.hpp"
 
 #include "host/cpu/parallel.hpp"
 
+#ifdef DGM_ONEDNN
+#include <oneapi/dnnl/dnnl.h>
+#else
 #include <cblas.h>
+#endif
+
+#include <omp.h>
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
+#ifndef DGM_ONEDNN
 extern "C" {
 // OpenBLAS's own; null in any other BLAS.
 [[gnu::weak]] int openblas_get_parallel(void);
 [[gnu::weak]] int openblas_get_num_threads(void);
 [[gnu::weak]] void openblas_set_num_threads(int);
 }
+#endif
 
 namespace dgm::kernels {
 
@@ -24,25 +33,39 @@ namespace {
 
 constexpr double kGrainFlops = 2e6;  // of a part: below, a second thread costs more than it brings
 
-/// Makes an OpenBLAS built on plain threads run each call in the thread that makes it. (One built on
-/// OpenMP does so by itself within a parallel region.)
-class SerialBlas {
+/// Makes a library that is built on OpenMP run its calls in the thread that makes them. (Within a parallel region
+/// it does so by itself, but not where ours is of one thread.)
+class OneThread {
  public:
-  SerialBlas() {
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
+#ifndef DGM_ONEDNN
+/// The same for an OpenBLAS that is built on plain threads, while it lives, in all threads.
+class SerialOpenBlas {
+ public:
+  SerialOpenBlas() {
     constexpr int kPlainThreads = 1;
     if (openblas_get_parallel == nullptr || openblas_get_parallel() != kPlainThreads) return;
     before_ = openblas_get_num_threads();
     if (before_ > 1) openblas_set_num_threads(1);
   }
-  ~SerialBlas() {
+  ~SerialOpenBlas() {
     if (before_ > 1) openblas_set_num_threads(before_);
   }
-  SerialBlas(const SerialBlas&) = delete;
-  SerialBlas& operator=(const SerialBlas&) = delete;
+  SerialOpenBlas(const SerialOpenBlas&) = delete;
+  SerialOpenBlas& operator=(const SerialOpenBlas&) = delete;
 
  private:
   int before_ = 0;
 };
+#endif
 
 struct Range {
   int64_t begin;
@@ -55,10 +78,19 @@ void part(const Gemm& args, Range rows, Range cols, Range terms, float beta, flo
   const int64_t ldb = args.transpose_b ? args.k : args.n;
   const float* const a = args.a + (args.transpose_a ? terms.begin * lda + rows.begin : rows.begin * lda + terms.begin);
   const float* const b = args.b + (args.transpose_b ? cols.begin * ldb + terms.begin : terms.begin * ldb + cols.begin);
+  const auto m = rows.end - rows.begin;
+  const auto n = cols.end - cols.begin;
+  const auto k = terms.end - terms.begin;
+  const OneThread serial;
+#ifdef DGM_ONEDNN
+  const dnnl_status_t status = dnnl_sgemm(args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', m, n, k,
+                                          args.alpha, a, lda, b, ldb, beta, c, ldc);
+  if (status != dnnl_success) throw std::bad_alloc();  // all else was checked
+#else
   cblas_sgemm(CblasRowMajor, args.transpose_a ? CblasTrans : CblasNoTrans, args.transpose_b ? CblasTrans : CblasNoTrans,
-              static_cast<int>(rows.end - rows.begin), static_cast<int>(cols.end - cols.begin),
-              static_cast<int>(terms.end - terms.begin), args.alpha, a, static_cast<int>(lda), b, static_cast<int>(ldb),
-              beta, c, static_cast<int>(ldc));
+              static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), args.alpha, a, static_cast<int>(lda), b,
+              static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
+#endif
 }
 
 }  // namespace
@@ -77,7 +109,9 @@ void run_cpu(const Gemm& args) {
   const Range all_rows = {0, m};
   const Range all_cols = {0, n};
   const Range all_terms = {0, k};
-  const SerialBlas serial;
+#ifndef DGM_ONEDNN
+  const SerialOpenBlas serial;
+#endif
   if (parts == 1) {
     part(args, all_rows, all_cols, all_terms, args.beta, args.c, n);
     return;

@@ -15,6 +15,7 @@
 // after foreach_target
 #include "host/cpu/lanes-inl.hpp"
 #include "host/cpu/philox-inl.hpp"
+#include "kernels/math/activations-inl.hpp"
 
 #include <hwy/contrib/math/math-inl.h>
 
@@ -78,10 +79,7 @@ HWY_INLINE V Drawn(Noise kind, V location, V log_scale, V noise) {
     case Noise::kGumbel:
       return location + noise;
     default: {
-      const V e = Lanes::exp(Lanes::neg(Lanes::abs(location)));
-      const V s = Lanes::set(1.0f) / (Lanes::set(1.0f) + e);
-      const V p = Lanes::if_less(location, Lanes::set(0.0f), e * s, s);
-      const V bit = Lanes::if_less_equal(noise, p, Lanes::set(1.0f), Lanes::set(0.0f));
+      const V bit = Lanes::if_less_equal(noise, sigmoid<Lanes>(location), Lanes::set(1.0f), Lanes::set(0.0f));
       return hn::IfThenElse(hn::IsNaN(location), location, bit);
     }
   }

@@ -28,7 +28,8 @@ Estimate ReparameterisedElbo::operator()(Tape& tape, const Draws& draws) const {
   check<ArgumentError>(q->reparameterised() || !log_q.requires_grad(), name(),
                        ": the proposal is trained but its draws let no gradient through; use the score function");
   const Variable log_likelihood = joint_.log_likelihood(tape, z);
-  const Tensor<float> log_weights = (prior->log_prob(z) + log_likelihood - log_q).value();
+  const Variable log_prior = prior->log_prob(z);
+  const Tensor<float> log_weights = (log_prior + log_likelihood - log_q).value();
   const Variable reconstruction = mean(log_likelihood, -1);  // (B)
 
   Variable kl = reconstruction.detach();       // (B), replaced below
@@ -47,7 +48,7 @@ Estimate ReparameterisedElbo::operator()(Tape& tape, const Draws& draws) const {
       penalty = sum(kl);
     }
   } else {
-    kl = mean(log_q - prior->log_prob(z), -1);
+    kl = mean(log_q - log_prior, -1);
     penalty = sum(kl);
   }
   const Tensor<float> bound = (reconstruction.detach() - kl.detach()).value();

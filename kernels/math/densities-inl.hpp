@@ -9,6 +9,7 @@
 #endif
 
 #include "kernels/densities.hpp"
+#include "kernels/math/activations-inl.hpp"
 
 DGM_LANES_BEGIN
 
@@ -23,13 +24,6 @@ DGM_LANES_FN V inverse_scale(V log_scale) {
 template <class L, class V = typename L::V>
 DGM_LANES_FN V times_or_zero(V a, V b) {
   return L::if_less_equal(L::abs(a), L::set(0.0f), a, a * b);
-}
-
-template <class L, class V = typename L::V>
-DGM_LANES_FN V probability(V logit) {
-  const V e = L::exp(L::neg(L::abs(logit)));
-  const V s = L::set(1.0f) / (L::set(1.0f) + e);
-  return L::if_less(logit, L::set(0.0f), e * s, s);
 }
 
 // x log p + (1 - x) log(1 - p) with p = sigmoid(logit), which is (x - [logit > 0]) logit - log(1 + exp(-|logit|)):
@@ -117,7 +111,7 @@ struct Bernoulli {
   template <class L, int I, class V = typename L::V>
   static DGM_LANES_FN V slope(const V* u) {
     if constexpr (I == 0) return u[1];
-    return u[0] - probability<L>(u[1]);
+    return u[0] - sigmoid<L>(u[1]);
   }
 };
 
@@ -126,12 +120,12 @@ struct BernoulliEntropy {
   static constexpr int kArguments = 1;
   template <class L, class V = typename L::V>
   static DGM_LANES_FN V value(const V* u) {
-    return L::neg(bernoulli<L>(probability<L>(u[0]), u[0]));
+    return L::neg(bernoulli<L>(sigmoid<L>(u[0]), u[0]));
   }
   template <class L, int, class V = typename L::V>
   static DGM_LANES_FN V slope(const V* u) {
-    const V p = probability<L>(u[0]);
-    return L::neg(times_or_zero<L>(p * probability<L>(L::neg(u[0])), u[0]));
+    const V p = sigmoid<L>(u[0]);
+    return L::neg(times_or_zero<L>(p * sigmoid<L>(L::neg(u[0])), u[0]));
   }
 };
 
@@ -140,14 +134,14 @@ struct BernoulliKl {
   static constexpr int kArguments = 2;
   template <class L, class V = typename L::V>
   static DGM_LANES_FN V value(const V* u) {
-    const V p = probability<L>(u[0]);
+    const V p = sigmoid<L>(u[0]);
     return bernoulli<L>(p, u[0]) - bernoulli<L>(p, u[1]);
   }
   template <class L, int I, class V = typename L::V>
   static DGM_LANES_FN V slope(const V* u) {
-    const V p = probability<L>(u[0]);
-    if constexpr (I == 0) return times_or_zero<L>(p * probability<L>(L::neg(u[0])), u[0] - u[1]);
-    return probability<L>(u[1]) - p;
+    const V p = sigmoid<L>(u[0]);
+    if constexpr (I == 0) return times_or_zero<L>(p * sigmoid<L>(L::neg(u[0])), u[0] - u[1]);
+    return sigmoid<L>(u[1]) - p;
   }
 };
 

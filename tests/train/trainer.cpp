@@ -465,16 +465,22 @@ TrainerOptions endurance(const std::string& checkpoint) {
           .checkpoint_every = 2};
 }
 
-void endure(Device device, const std::string& checkpoint) {
+// A pause at each validation keeps even the fastest machine from ending before it is killed.
+void endure(Device device, const std::string& checkpoint, std::chrono::milliseconds pause = {}) {
   Model model(device);
   Trainer trainer(model.optimiser, kData, endurance(checkpoint));
-  trainer.train(model.loss(), [&] { return model.validation(); });
+  trainer.train(model.loss(), [&] {
+    std::this_thread::sleep_for(pause);
+    return model.validation();
+  });
 }
 
 class KilledTraining : public OnEveryDevice {};
 
 // What the other test starts as a process of its own, and kills.
-TEST_P(KilledTraining, DISABLED_Child) { endure(device(), std::getenv(kChildCheckpoint)); }
+TEST_P(KilledTraining, DISABLED_Child) {
+  endure(device(), std::getenv(kChildCheckpoint), std::chrono::milliseconds(10));
+}
 
 // Identity of a file: another one after every atomic replacement.
 std::pair<ino_t, int64_t> identity(const std::string& path) {

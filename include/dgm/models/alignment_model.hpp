@@ -81,8 +81,8 @@ class AlignmentModel {
 
   using Report = std::function<void(const AlignmentIteration&)>;
   /// Trains from the start on all pairs; those with an empty side are left out. The same bitext, options and device
-  /// give the same bits, and on the CPU any number of threads does (of neural the same number: a BLAS multiplies its
-  /// matrices).
+  /// give the same bits, and on the CPU any number of threads does (of neural the same number: its matrix
+  /// products are cut by threads).
   ///
   /// report    is called after each iteration, on the calling thread; may be empty.
   /// Throws    ArgumentError if no pair has words on both sides; what report throws.

@@ -15,7 +15,7 @@ namespace dgm {
 /// Gradient  dx = g weight, dweight = g^T x, dbias[o] = sum_n g[n,o] (summed in double).
 /// Edges     I = 0 gives the bias; no rows give zero gradients of weight and bias; NaN and inf
 ///           reach every result that they take part in.
-/// Accuracy  fp32 products through BLAS and cuBLAS, without TF32:
+/// Accuracy  fp32 products through oneDNN or a BLAS, and cuBLAS, without TF32:
 ///           |error| <= kMatmulError * (sum_i |x[n,i] weight[o,i]| + |bias[o]|).
 /// Order     equal bits run to run with the same number of threads.
 /// Throws    ShapeError for shapes that do not fit or an extent of 2^31 or more, DeviceError if the
