@@ -69,6 +69,18 @@ void run_cuda(const GatherRows<float>& args, void* stream);
 void run_cpu(const GatherRows<int32_t>& args);
 void run_cuda(const GatherRows<int32_t>& args, void* stream);
 
+/// y[indices[i], :] = x[i, :]; indices out of range are left out.
+struct ScatterRows {
+  const float* x;          // (count, cols)
+  const int64_t* indices;  // (count)
+  int64_t count;
+  int64_t cols;
+  int64_t rows;
+  float* y;  // (rows, cols)
+};
+void run_cpu(const ScatterRows& args);
+void run_cuda(const ScatterRows& args, void* stream);
+
 /// Ends a training step: writes its loss and gradient norm to slot step mod capacity, then counts
 /// it.
 struct RecordStep {

@@ -20,6 +20,7 @@ struct Tape::Node {
 };
 
 Tape::Tape() = default;
+Tape::Tape(bool parameters) : parameters_(parameters) {}
 Tape::~Tape() = default;
 
 bool Gradients::wanted(int input) const {
@@ -55,6 +56,7 @@ Variable Tape::append(Tensor<float> value, std::vector<int> inputs, Backward bac
 Variable Tape::watch(const Tensor<float>& value) { return append(value, {}, {}, nullptr); }
 
 Variable Tape::watch(Parameter& parameter) {
+  if (!parameters_) return parameter.value;
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     if (nodes_[i].parameter == &parameter) return Variable(parameter.value, this, static_cast<int>(i));
   }

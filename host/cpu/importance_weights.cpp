@@ -199,7 +199,7 @@ void run_cpu(const ImportanceWeightsBackward& args) {
 }
 
 void run_cpu(const LeaveOneOutGain& args) {
-  const int64_t grain = std::max<int64_t>(1, kGrainTerms / (args.samples * args.samples));
+  const int64_t grain = std::max<int64_t>(1, kGrainTerms / args.samples);
   cpu::parallel_ranges(args.rows * args.samples, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t at = begin; at < end; ++at) {
       const int64_t row = at / args.samples * args.samples;

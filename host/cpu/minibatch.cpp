@@ -58,6 +58,14 @@ void run_cpu(const DrawMinibatch& args) {
 void run_cpu(const GatherRows<float>& args) { gather(args); }
 void run_cpu(const GatherRows<int32_t>& args) { gather(args); }
 
+// On one thread: two threads may not write one row, even if they write the same.
+void run_cpu(const ScatterRows& args) {
+  for (int64_t i = 0; i < args.count; ++i) {
+    const int64_t to = args.indices[i];
+    if (to >= 0 && to < args.rows) std::copy_n(args.x + i * args.cols, args.cols, args.y + to * args.cols);
+  }
+}
+
 void run_cpu(const RecordStep& args) {
   const int64_t slot = *args.step % args.capacity;
   args.ring[2 * slot] = *args.loss;

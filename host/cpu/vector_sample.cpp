@@ -13,11 +13,8 @@
 #define HWY_TARGET_INCLUDE "host/cpu/vector_sample.cpp"
 #include <hwy/foreach_target.h>
 // after foreach_target
-#include "host/cpu/lanes-inl.hpp"
-#include "host/cpu/philox-inl.hpp"
+#include "host/cpu/noise-inl.hpp"
 #include "kernels/math/activations-inl.hpp"
-
-#include <hwy/contrib/math/math-inl.h>
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
@@ -27,36 +24,13 @@ using cpu::HWY_NAMESPACE::U32;
 using cpu::HWY_NAMESPACE::VecU32;
 using V = Lanes::V;
 
-// float(word), rounded once: each half is exact.
-HWY_INLINE V ToFloat(VecU32 word) {
-  const Lanes::D d;
-  const hn::RebindToSigned<U32> di;
-  const V high = hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<16>(word)));
-  const V low = hn::ConvertTo(d, hn::BitCast(di, hn::And(word, hn::Set(U32(), 0xFFFFu))));
-  return hn::MulAdd(high, Lanes::set(65536.0f), low);
-}
-
-// As uniform_from_word.
-HWY_INLINE V Uniform(VecU32 word) {
-  constexpr float kTwoToMinus32 = 2.3283064365386963e-10f;
-  return hn::Add(hn::Mul(ToFloat(word), Lanes::set(kTwoToMinus32)), Lanes::set(kTwoToMinus32 / 2.0f));
-}
-
 // noise[i] from words[i]; count is a multiple of twice the lanes.
 HWY_INLINE void NoiseOf(Noise kind, const uint32_t* words, int64_t count, float* noise) {
   const Lanes::D d;
   const U32 du;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   if (kind == Noise::kGaussian) {
-    constexpr float kTwoPiTwoToMinus32 = 2.3283064365386963e-10f * 6.2831855f;
-    for (int64_t i = 0; i < count; i += 2 * lanes) {
-      VecU32 first, second;
-      hn::LoadInterleaved2(du, words + i, first, second);
-      const V radius = Lanes::sqrt(Lanes::set(-2.0f) * Lanes::log(Uniform(first)));
-      const V angle =
-          hn::Add(hn::Mul(ToFloat(second), Lanes::set(kTwoPiTwoToMinus32)), Lanes::set(kTwoPiTwoToMinus32 / 2.0f));
-      hn::StoreInterleaved2(radius * hn::Sin(d, angle), radius * hn::Cos(d, angle), d, noise + i);
-    }
+    NormalsOf(words, count, noise);
     return;
   }
   for (int64_t i = 0; i < count; i += lanes) {

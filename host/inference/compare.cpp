@@ -45,6 +45,8 @@ struct Run {
   std::vector<double> seconds;
   double effective_sample_sizes = 0;  // sum over repetitions and data
   int64_t weighted = 0;               // terms of that sum
+  double acceptance_rates = 0;        // sum over repetitions and data
+  int64_t chained = 0;                // terms of that sum
   int64_t batch = 0;
   std::vector<std::vector<float>> log_weights;  // of each repetition, (B, S)
 };
@@ -60,6 +62,12 @@ std::vector<float> gradient_of(const Estimator& estimator, Parameters& parameter
     for (const float value : estimate.effective_sample_size->to_host()) {
       run->effective_sample_sizes += value;
       ++run->weighted;
+    }
+  }
+  if (estimate.acceptance_rate) {
+    for (const float value : estimate.acceptance_rate->to_host()) {
+      run->acceptance_rates += value;
+      ++run->chained;
     }
   }
   if (estimate.log_weights) {
@@ -118,13 +126,16 @@ ParameterReport report_of(const Moments& moments, const std::vector<float>& exac
   ParameterReport report;
   double squares = 0;
   double gaps = 0;
+  double means = 0;
   for (std::size_t i = begin; i < end; ++i) {
     const double gap = moments.mean(i) - exact[i];
     squares += double{exact[i]} * exact[i];
     gaps += gap * gap;
+    means += moments.mean(i) * moments.mean(i);
     report.variance += moments.variance(i);
   }
   report.gradient_norm = std::sqrt(squares);
+  report.mean_norm = std::sqrt(means);
   report.bias = std::sqrt(gaps);
   report.bias_standard_error = std::sqrt(report.variance / static_cast<double>(repetitions));
   report.signal_to_noise = report.variance > 0 ? report.gradient_norm / std::sqrt(report.variance) : kInfinity;
@@ -177,6 +188,7 @@ std::vector<EstimatorReport> compare(const std::vector<const Estimator*>& estima
           run.weighted > 0 ? run.effective_sample_sizes / static_cast<double>(run.weighted) : kNan;
     }
     report.pareto_k = pareto_k_of(run);
+    report.acceptance_rate = run.chained > 0 ? run.acceptance_rates / static_cast<double>(run.chained) : kNan;
     report.seconds = median(run.seconds);
     const Tensor<float> flat = parameters.flat_grad();
     const std::vector<Tensor<float>> parts = parameters.split(flat);
@@ -202,13 +214,15 @@ std::vector<EstimatorReport> compare(const std::vector<const Estimator*>& estima
 }
 
 std::string comparison_table(const std::vector<EstimatorReport>& reports) {
-  TextTable table({"estimator", "|bias|", "std.err.", "max z", "variance", "signal/noise", "ESS", "k-hat", "µs/step"});
+  TextTable table(
+      {"estimator", "|bias|", "std.err.", "max z", "variance", "signal/noise", "ESS", "k-hat", "accepted", "µs/step"});
   std::string warnings;
   const auto or_dash = [](double value, int digits) { return std::isnan(value) ? "-" : general(value, digits); };
   for (const EstimatorReport& report : reports) {
     table.row({report.name, general(report.bias, 3), general(report.bias_standard_error, 3),
                fixed(report.largest_z_score, 2), general(report.variance, 4), general(report.signal_to_noise, 4),
-               or_dash(report.effective_sample_size, 4), or_dash(report.pareto_k, 2), fixed(report.seconds * 1e6, 1)});
+               or_dash(report.effective_sample_size, 4), or_dash(report.pareto_k, 2),
+               or_dash(report.acceptance_rate, 3), fixed(report.seconds * 1e6, 1)});
     if (report.pareto_k > 0.7) {
       warnings += text(report.name, ": k-hat is ", general(report.pareto_k, 2),
                        ", above 0.7: the proposal misses the posterior, and the figures of this line are too good\n");

@@ -27,6 +27,11 @@ inline Variable weighted_sum(const Tensor<float>& factors, const Variable& y) {
   return with_gradient(sum(multiply(factors, clamp(y.detach(), -3e38f, 3e38f))).value(), y, factors);
 }
 
+/// 1 where y is above -inf, 0 where it is -inf, NaN where it is NaN; constant.
+inline Variable has_density(const Variable& y) {
+  return clamp(scale_shift(clamp(y.detach(), -3e38f, 3e38f), 1e-30f, 2e8f), 0.0f, 1.0f);
+}
+
 /// sum_b log_mean[b] over the data of which some draw has weight.
 inline Tensor<float> sum_of_bounds(const ImportanceWeights& weights) {
   const Variable has_weight = clamp(weights.effective_sample_size, 0.0f, 1.0f);

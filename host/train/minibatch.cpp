@@ -70,4 +70,19 @@ Tensor<int32_t> gather_rows(const Tensor<int32_t>& x, const Tensor<int64_t>& ind
   return gather(x, indices, std::numeric_limits<int32_t>::lowest());
 }
 
+void scatter_rows(const Tensor<float>& x, const Tensor<int64_t>& indices, Tensor<float>& y) {
+  check<ShapeError>(y.shape().rank() >= 1, "scatter_rows: y has rank 0; at least 1 axis is needed");
+  check<ShapeError>(indices.shape().rank() == 1, "scatter_rows: indices has shape ", indices.shape().str(),
+                    "; rank 1 is needed");
+  std::vector<int64_t> extents = y.shape().extents();
+  const int64_t rows = extents[0];
+  extents[0] = indices.size();
+  check_shape("scatter_rows", "x", x, Shape(extents), "as many rows as indices and y's other axes");
+  check_same_stream("scatter_rows", "x", x, "indices", indices);
+  check_same_stream("scatter_rows", "x", x, "y", y);
+  int64_t cols = 1;
+  for (std::size_t axis = 1; axis < extents.size(); ++axis) cols *= extents[axis];
+  run(x.stream(), kernels::ScatterRows{x.data(), indices.data(), indices.size(), cols, rows, y.data()});
+}
+
 }  // namespace dgm

@@ -4,11 +4,14 @@
 #include <dgm/inference/elbo.hpp>
 #include <dgm/inference/importance.hpp>
 #include <dgm/inference/score_function.hpp>
+#include <dgm/inference/wake_sleep.hpp>
 #include <dgm/ops/densities.hpp>
 #include <dgm/ops/elementwise.hpp>
 #include <dgm/ops/log_sum_exp.hpp>
 #include <dgm/ops/reductions.hpp>
+#include <dgm/ops/vector_sample.hpp>
 
+#include "tests/inference/linear_joint.hpp"
 #include "tests/support/devices.hpp"
 #include "tests/support/reference.hpp"
 
@@ -20,67 +23,12 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-/// An objective that needs no draws: what an estimator is held against.
-class Deterministic : public Estimator {
- public:
-  using Objective = std::function<Variable(Tape&)>;
-  explicit Deterministic(Objective objective) : objective_(std::move(objective)) {}
-  std::string name() const override { return "reference"; }
-  Estimate operator()(Tape& tape, const Draws&) const override {
-    const Variable objective = objective_(tape);
-    return {objective, objective.value()};
-  }
-
- private:
-  Objective objective_;
-};
-
-// x_b ~ N(w . z + c, 1) for a latent vector z of D coordinates, Gaussian or bits.
-class LinearJoint : public LatentJoint {
- public:
-  LinearJoint(Parameters& parameters, const std::vector<float>& x, int64_t dims, bool bits, const Stream& stream)
-      : parameters_(parameters),
-        x_(Tensor<float>::from(x, {static_cast<int64_t>(x.size()), 1}, stream)),
-        dims_(dims),
-        bits_(bits) {
-    parameters_.add("w", Tensor<float>::from(random_normals(dims, 31), {dims}, stream));
-    parameters_.add("c", Tensor<float>::from({0.3f}, {1}, stream));
-    if (bits_) parameters_.add("prior", Tensor<float>::from(random_normals(dims, 32, 0.5), {dims}, stream));
-  }
-  int64_t batch() const override { return x_.shape()[0]; }
-  const Stream& stream() const override { return x_.stream(); }
-  std::unique_ptr<VectorDistribution> prior(Tape& tape) const override {
-    const auto zeros = Tensor<float>::zeros({batch(), dims_}, stream());
-    if (bits_) return std::make_unique<BernoulliVector>(zeros + tape.watch(parameters_["prior"]));
-    return std::make_unique<DiagonalGaussian>(DiagonalGaussian::standard(batch(), dims_, stream()));
-  }
-  Variable log_likelihood(Tape& tape, const Variable& z) const override {
-    const Variable mean = sum(z * tape.watch(parameters_["w"]), -1) + tape.watch(parameters_["c"]);  // (B, S)
-    return square(mean - x_) * -0.5f - 0.918938533f + bad_;
-  }
-  /// Added to every log-likelihood.
-  void spoil(float bad) { bad_ = bad; }
-  const Tensor<float>& x() const { return x_; }
-
- private:
-  Parameters& parameters_;
-  Tensor<float> x_;
-  int64_t dims_;
-  bool bits_;
-  float bad_ = 0;
-};
-
 class LatentEstimators : public OnEveryDevice {
  protected:
   static constexpr int64_t kBits = 3;
   const std::vector<float> kData = {1.2f, -0.7f};
 
-  // At least 1e5 draws of each datum; few where sanitizers or the executor make each a hundred times slower.
-#if defined(DGM_SIMT)
-  static constexpr bool kFewDraws = true;
-#else
-  static constexpr bool kFewDraws = false;
-#endif
+  // At least 1e5 draws of each datum.
   int64_t repetitions(int64_t samples) const { return kFewDraws ? 100 / samples : 100'000 / samples; }
 
   void expect_unbiased(const EstimatorReport& report) {
@@ -309,6 +257,113 @@ TEST_P(GaussianLatent, PosteriorWeightedGradientOfManyDrawsIsThatOfTheMarginal) 
   EXPECT_LT(report.pareto_k, 0.7) << "the prior covers this posterior";
 }
 
+// q(z | x) = N(slope x + shift, exp(log_scale)^2), the same function for every x.
+class AmortisedLatent : public GaussianLatent {
+ protected:
+  void SetUp() override {
+    GaussianLatent::SetUp();
+    if (IsSkipped()) return;
+    all_.add("slope", Tensor<float>::from({0.6f}, {1}, device()));
+    all_.add("shift", Tensor<float>::from({-0.4f}, {1}, device()));
+    all_.add("log scale", Tensor<float>::from({-0.2f}, {1}, device()));
+  }
+  DiagonalGaussian q(Tape& tape, const Variable& x) {
+    const Variable mean = x * tape.watch(all_["slope"]) + tape.watch(all_["shift"]);
+    return {mean, Tensor<float>::zeros(x.shape(), device()) + tape.watch(all_["log scale"])};
+  }
+  Proposal proposal_for(const LinearJoint& joint) {
+    return [this, &joint](Tape& tape) { return std::make_unique<DiagonalGaussian>(q(tape, joint.x())); };
+  }
+  // As many dreams as data, times `times`.
+  Sleep sleep(int64_t times) {
+    return [this, times](Tape& tape, const Draws& draws) {
+      const auto dreams = times * static_cast<int64_t>(kData.size());
+      const auto zeros = Tensor<float>::zeros({dreams, 1}, device());
+      const Variable z = reshape(gaussian_sample(zeros, zeros, draws), {dreams, 1});
+      const Variable noise = reshape(gaussian_sample(zeros, zeros, draws.at(kSleepSite + 1)), {dreams, 1});
+      const Variable x = z * all_["w"].value + all_["c"].value + noise;
+      return q(tape, x).log_prob(z);
+    };
+  }
+  // E log q(z | x) over one dream: z - slope x - shift = (1 - slope w) z - slope e - (slope c + shift).
+  Variable expected_dream(Tape& tape) {
+    const Variable slope = tape.watch(all_["slope"]);
+    const Variable log_scale = tape.watch(all_["log scale"]);
+    const Variable square_gap = square(1.0f - slope * all_["w"].value) + square(slope) +
+                                square(slope * all_["c"].value + tape.watch(all_["shift"]));
+    return sum(log_scale * -1.0f - square_gap * 0.5f * exp(log_scale * -2.0f));
+  }
+  // E_q log p(x | z) over the data by the model alone.
+  Variable expected_wake(const LinearJoint& joint, Tape& tape) {
+    Tape unused = Tape::without_parameters();
+    const DiagonalGaussian held = q(unused, joint.x());
+    const Variable w = tape.watch(all_["w"]);
+    const Variable gap = joint.x() - held.mean() * w - tape.watch(all_["c"]);
+    return sum(square(gap) + square(w) * exp(held.log_scale() * 2.0f)) * -0.5f;
+  }
+};
+
+TEST_P(AmortisedLatent, WakeSleepTrainsTheModelAwakeAndTheProposalOnDreams) {
+  LinearJoint joint(all_, kData, 1, false, device());
+  const Deterministic reference([&](Tape& tape) { return expected_wake(joint, tape) + expected_dream(tape) * 6.0f; });
+  const WakeSleep estimator(joint, proposal_for(joint), sleep(3), 4);
+  const auto report =
+      compare({&estimator}, reference, all_, Draws(21, device()).at(1), {.repetitions = repetitions(4)}).at(0);
+  expect_unbiased(report);
+  for (const auto& parameter : report.parameters) EXPECT_GT(parameter.gradient_norm, 0.1) << parameter.name;
+  Tape tape;
+  const Estimate estimate = estimator(tape, Draws(21, device()));
+  EXPECT_EQ(estimate.log_marginal.shape(), (Shape{2}));
+}
+
+TEST_P(AmortisedLatent, ReweightedPhasesAddUpAsTheyAreNamed) {
+  LinearJoint joint(all_, kData, 1, false, device());
+  const Proposal proposal = proposal_for(joint);
+  const auto gradient = [&](const Estimator& estimator) {
+    all_.zero_grad();
+    Tape tape;
+    tape.backward(estimator(tape, Draws(22, device()).at(1)).objective);
+    return all_.flat_grad().to_host();
+  };
+  all_.zero_grad();
+  {
+    Tape tape;
+    tape.backward(sum(sleep(2)(tape, Draws(22, device()).at(kSleepSite))));
+  }
+  const auto dreams = all_.flat_grad().to_host();
+  const auto wake = gradient(ImportanceSampling(joint, proposal, 5));
+  const auto model_only = gradient(ImportanceSampling(
+      joint, [&](Tape& tape) { return proposal(tape)->detach(); }, 5));
+  const auto weighted = gradient(WakeSleep(joint, proposal, sleep(2), 5, WakePhase::weighted));
+  const auto both = gradient(WakeSleep(joint, proposal, sleep(2), 5, WakePhase::weighted_with_proposal));
+  Reals wanted_weighted, wanted_both;
+  for (std::size_t i = 0; i < dreams.size(); ++i) {
+    wanted_weighted.push_back(Real{model_only[i]} + dreams[i]);
+    wanted_both.push_back(Real{wake[i]} + dreams[i]);
+  }
+  expect_close(weighted, wanted_weighted, 1e-5, "model awake, proposal asleep");
+  expect_close(both, wanted_both, 1e-5, "the proposal awake and asleep");
+  EXPECT_NE(weighted, both);
+}
+
+TEST_P(AmortisedLatent, DataThatNoDrawExplainsLeaveTheDreams) {
+  LinearJoint joint(all_, kData, 1, false, device());
+  joint.spoil(-kInf);
+  for (const WakePhase phase : {WakePhase::unweighted, WakePhase::weighted}) {
+    all_.zero_grad();
+    Tape tape;
+    const Estimate estimate =
+        WakeSleep(joint, proposal_for(joint), sleep(1), 3, phase)(tape, Draws(23, device()).at(1));
+    tape.backward(estimate.objective);
+    EXPECT_EQ(estimate.log_marginal.to_host(), (std::vector<float>{-kInf, -kInf}));
+    for (const char* const name : {"w", "c"}) EXPECT_EQ(all_[name].grad.to_host(), std::vector<float>{0}) << name;
+    EXPECT_NE(all_["slope"].grad.item(), 0);
+  }
+  EXPECT_THROW(WakeSleep(joint, {}, sleep(1)), ArgumentError);
+  EXPECT_THROW(WakeSleep(joint, proposal_for(joint), {}), ArgumentError);
+  EXPECT_THROW(WakeSleep(joint, proposal_for(joint), sleep(1), 0), ArgumentError);
+}
+
 TEST_P(GaussianLatent, FreeBitsStopTheKlFromBeingPushedDownAndWeightsScaleIt) {
   LinearJoint joint(all_, kData, 1, false, device());
   const Proposal q = proposal();
@@ -393,6 +448,7 @@ TEST_P(GaussianLatent, EstimatorsRefuseWhatTheyCannotDo) {
 
 DGM_ON_EVERY_DEVICE(LatentEstimators);
 DGM_ON_EVERY_DEVICE(GaussianLatent);
+DGM_ON_EVERY_DEVICE(AmortisedLatent);
 
 }  // namespace
 }  // namespace dgm::test

@@ -75,12 +75,16 @@ class Tape {
 
   Tape();
   ~Tape();
+  /// A tape on which parameters are constants: for the gradient by other values alone, of a model that watches its
+  /// parameters itself.
+  static Tape without_parameters() { return Tape(false); }
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
   /// A leaf whose gradient is read with grad().
   Variable watch(const Tensor<float>& value);
-  /// A leaf whose gradient backward() adds to parameter.grad. Watching it twice gives the same leaf.
+  /// A leaf whose gradient backward() adds to parameter.grad. Watching it twice gives the same leaf. On a tape
+  /// without_parameters() a constant.
   Variable watch(Parameter& parameter);
 
   /// For ops: the Variable of a value computed from inputs. Returns a constant if no input is on a
@@ -102,9 +106,11 @@ class Tape {
  private:
   friend class Gradients;
   struct Node;
+  explicit Tape(bool parameters);
   Variable append(Tensor<float> value, std::vector<int> inputs, Backward backward, Parameter* parameter);
   std::vector<Node> nodes_;
   bool done_ = false;
+  bool parameters_ = true;
 };
 
 }  // namespace dgm

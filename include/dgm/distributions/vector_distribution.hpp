@@ -22,6 +22,8 @@ class VectorDistribution {
 
   /// Whether gradients flow through draws.
   virtual bool reparameterised() const = 0;
+  /// Whether coordinates are real numbers, by which the log probability can be differentiated.
+  virtual bool continuous() const { return reparameterised(); }
   /// z (B, S, D). data: each row's datum for the draws (B); null: the row's number.
   /// Throws ArgumentError if samples < 1.
   virtual Variable sample(const Draws& draws, int64_t samples, const Tensor<int64_t>* data = nullptr) const = 0;

@@ -13,6 +13,7 @@ namespace dgm {
 struct ParameterReport {
   std::string name;
   double gradient_norm = 0;
+  double mean_norm = 0;  ///< |mean of the estimates|: of what an estimator that has another aim ascends
   double bias = 0;
   double bias_standard_error = 0;
   double variance = 0;
@@ -39,7 +40,8 @@ struct EstimatorReport {
   /// The largest Pareto k-hat of a datum, from up to 16384 of its log weights; NaN for an estimator without
   /// weights. From 0.7 on its draws miss the posterior: bias and variance above are then too low themselves.
   double pareto_k = 0;
-  double seconds = 0;  ///< of one estimate with its gradient, median
+  double acceptance_rate = 0;  ///< mean over data and repetitions; NaN for an estimator without chains
+  double seconds = 0;          ///< of one estimate with its gradient, median
   std::vector<ParameterReport> parameters;
 };
 

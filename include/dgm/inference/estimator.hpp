@@ -19,6 +19,8 @@ struct Estimate {
   std::optional<Tensor<float>> effective_sample_size = {};
   /// The log weights themselves, (B, S): pareto_shape() tells from them whether the proposal misses the posterior.
   std::optional<Tensor<float>> log_weights = {};
+  /// How often proposed moves of the datum's chains were accepted, (B); none for an estimator without chains.
+  std::optional<Tensor<float>> acceptance_rate = {};
 };
 
 /// A way to the gradient of the log marginal of one batch,

@@ -77,4 +77,11 @@ class MinibatchSampler {
 Tensor<float> gather_rows(const Tensor<float>& x, const Tensor<int64_t>& indices);
 Tensor<int32_t> gather_rows(const Tensor<int32_t>& x, const Tensor<int64_t>& indices);
 
+/// The way back, in place: y[indices[i], ...] = x[i, ...]. An index outside 0..N-1 is left out; rows of one index
+/// must be equal.
+///
+/// x         (M, ...); y (N, ...) with the same other axes; indices (M)
+/// Throws    ShapeError, DeviceError. Does not synchronise.
+void scatter_rows(const Tensor<float>& x, const Tensor<int64_t>& indices, Tensor<float>& y);
+
 }  // namespace dgm
