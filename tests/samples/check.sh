@@ -101,6 +101,23 @@ if [ -x "$vae" ]; then
   ends_well any "$vae" $small --data constant.csv --valid same.csv
 fi
 
+compare=$samples/compare_estimators
+if [ -x "$compare" ]; then
+  small="--repetitions 2 --samples 1,3"
+  ends_well ok "$compare" --help
+  for model in gaussian bits; do ends_well ok "$compare" $small --model $model --data 1 --latent 1; done
+  ends_well ok "$compare" $small --estimators vimco --samples 1
+  ends_well ok "$compare" $small --scale 0.001 --shift 100
+  ends_well refused "$compare" $small --model normal
+  ends_well refused "$compare" $small --model bits --latent 13
+  ends_well refused "$compare" $small --model bits --estimators hmc
+  ends_well refused "$compare" $small --samples 0
+  ends_well refused "$compare" --repetitions 1
+  ends_well refused "$compare" $small --device gpu
+  ends_well refused "$compare" $small --json "$work/no/such/folder/c.json"
+  ends_well refused "$compare" $small --plot c.gif
+fi
+
 align=$samples/align
 if [ -x "$align" ]; then
   printf 'the house\nthe book\na book\n' >text.s
