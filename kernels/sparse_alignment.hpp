@@ -105,11 +105,12 @@ void run_cuda(const SparseAlignmentCounts& args, void* stream);
 std::size_t cuda_scratch_bytes(const SparseAlignmentCounts& args);
 
 /// posterior[pair's cell (i, j)] = p(a_i = j | x, y), j from the first source word: (target, source) row-major,
-/// pairs one after the other.
+/// the pairs first_pair .. last_pair - 1 one after the other.
 struct SparseAlignmentPosteriors {
   AlignmentText text;
   const float* table;  // (entries + kPadding), probabilities
-  float* weights;      // (tokens + kPadding), scratch
+  int64_t first_pair, last_pair;
+  int64_t first_token, last_token;  // their target words
   float* posteriors;
 };
 void run_cpu(const SparseAlignmentPosteriors& args);

@@ -26,6 +26,10 @@
 #include <iostream>
 #include <optional>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace {
 
 using namespace dgm;
@@ -150,7 +154,8 @@ Aligner train(const Options& options, const Sides& names) {
                                         .directions = parse_directions(options),
                                         .iterations = options.iterations,
                                         .seed = options.seed,
-                                        .device = Device::parse(options.device)});
+                                        .device = Device::parse(options.device),
+                                        .keep_text = true});
   samples::ProgressLine progress;
   aligner.model->train(aligner.text, [&](const AlignmentIteration& iteration) {
     progress.show(brief(iteration));
@@ -508,7 +513,7 @@ void work(Options options) {
   const Bitext& text = aligner.text;
   const AlignmentDirections has = aligner.model->directions();
   aligner.linking = linking(options, has);
-  if (Device::parse(options.device).is_cuda()) aligner.linking.cells *= 16;
+  if (Device::parse(options.device).is_cuda()) aligner.linking.cells *= 4;
   const std::string rule = rule_name(aligner.linking, has);
   const double trained = since(start);
   say_directions(has, aligner.model->name(), rule, names);
@@ -573,6 +578,12 @@ void work(Options options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#ifdef __GLIBC__
+  // What is freed is soon asked for again: pages that went back to the system would have to be zeroed anew.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 1 << 25);
+#endif
   Options options;
   CLI::App app(
       "Aligns the words of sentences with those of their translations. Links go to standard output, a line a pair, "

@@ -61,6 +61,13 @@ struct RowRange {
   int64_t first_row, first_entry;
 };
 
+// Pairs of a block.
+struct PairRange {
+  uint32_t begin, end;
+  bool holds(uint32_t pair) const { return begin <= pair && pair < end; }
+};
+inline PairRange all_pairs(const Block& block) { return {0, static_cast<uint32_t>(block.pairs())}; }
+
 // Sums over the cells of a task's rows. Cells are added in floats, which stay in the nearest cache, and these to
 // doubles before a row's additions are so many that equal terms would drift.
 struct RowSums {
@@ -145,6 +152,15 @@ HWY_INLINE void ForOccurrences(const Cooccurrence& pattern, const Block& block, 
   }
 }
 
+// The same for the occurrences in some pairs.
+template <class Body>
+HWY_INLINE void ForOccurrences(const Cooccurrence& pattern, const Block& block, PairRange pairs, std::size_t index,
+                               const Body& body) {
+  ForOccurrences(pattern, block, index, [&](const auto& o, const auto* cells, uint32_t first, std::size_t size) {
+    if (pairs.holds(o.pair)) body(o, cells, first, size);
+  });
+}
+
 // Calls body(i, count, values) for the row's entries of cells i .. i + count - 1; lanes past the count are 0.
 // Reads cells, not entries, past the last.
 template <class Cell, class Body>
@@ -180,11 +196,11 @@ HWY_INLINE void Update(V* HWY_RESTRICT at, std::size_t count, const Body& body) 
 
 // NULL's cells are the target words themselves; they come last in memory, so the loop reads none past the end.
 template <class Body>
-HWY_INLINE void ForNull(const Block& block, const Body& body) {
-  const auto size = static_cast<std::size_t>(block.target_tokens());
+HWY_INLINE void ForNull(const Block& block, PairRange pairs, const Body& body) {
+  const std::size_t size = block.target_begin[pairs.end];
   const std::size_t lanes = hn::Lanes(F32());
   const auto* const words = reinterpret_cast<const uint32_t*>(block.target_words.data());
-  std::size_t i = 0;
+  std::size_t i = block.target_begin[pairs.begin];
   for (; i + lanes <= size; i += lanes) body(i, lanes, words + i);
   if (i < size) body(i, size - i, words + i);
 }
@@ -199,7 +215,7 @@ HWY_INLINE Vec GatherFirst(const float* row, const uint32_t* words, std::size_t 
 
 // sums.sum[i] = sum_j prior(i, j) table[entry(i, j)], without the uniform prior's factor; sums.distance[i] the
 // same with |place[i] - at| in each term.
-void LinearSums(const AlignmentText& text, const Block& block, const float* table, BlockSums& sums) {
+void LinearSums(const AlignmentText& text, const Block& block, PairRange pairs, const float* table, BlockSums& sums) {
   const F32 d;
   const Cooccurrence& pattern = *text.pattern;
   const bool diagonal = text.prior.parameters != nullptr;
@@ -207,13 +223,13 @@ void LinearSums(const AlignmentText& text, const Block& block, const float* tabl
   sums.sum.resize(tokens + kPadding);
   float* const sum = sums.sum.data();
   const Vec null_prior = hn::Set(d, diagonal ? text.prior.parameters[0] : 1.0f);
-  ForNull(block, [&](std::size_t i, std::size_t count, const uint32_t* words) {
+  ForNull(block, pairs, [&](std::size_t i, std::size_t count, const uint32_t* words) {
     hn::StoreU(hn::Mul(null_prior, GatherFirst(table, words, count)), d, sum + i);
   });
   if (!diagonal) {
     for (std::size_t r = 0; r < block.rows.size(); ++r) {
       const float* const row = table + pattern.row_offsets()[block.rows[r]];
-      ForOccurrences(pattern, block, r, [&](const auto&, const auto* cells, uint32_t first, std::size_t size) {
+      ForOccurrences(pattern, block, pairs, r, [&](const auto&, const auto* cells, uint32_t first, std::size_t size) {
         float* const at = sum + first;
         // Lanes past the sentence add 0 to the next one's sums, or to the padding.
         ForCells(row, cells, size,
@@ -226,7 +242,7 @@ void LinearSums(const AlignmentText& text, const Block& block, const float* tabl
   float* const distances = sums.distance.data();
   for (std::size_t r = 0; r < block.rows.size(); ++r) {
     const float* const row = table + pattern.row_offsets()[block.rows[r]];
-    ForOccurrences(pattern, block, r, [&](const auto& o, const auto* cells, uint32_t first, std::size_t size) {
+    ForOccurrences(pattern, block, pairs, r, [&](const auto& o, const auto* cells, uint32_t first, std::size_t size) {
       const OccurrencePrior prior = occurrence_prior(text, block, o);
       float* const at = sum + first;
       float* const distance_at = distances + first;
@@ -268,11 +284,11 @@ double PairLogMarginals(const AlignmentText& text, const Block& block, const flo
 }
 
 // weights = 1 / sum, 0 where there is no sum.
-void Weights(const Block& block, const BlockSums& sums, float* weights) {
+void Weights(const Block& block, PairRange pairs, const BlockSums& sums, float* weights) {
   const F32 d;
-  const auto tokens = static_cast<std::size_t>(block.target_tokens());
+  const std::size_t tokens = block.target_begin[pairs.end];
   const std::size_t lanes = hn::Lanes(d);
-  for (std::size_t i = 0; i < tokens; i += lanes) {
+  for (std::size_t i = block.target_begin[pairs.begin]; i < tokens; i += lanes) {
     const Vec sum = hn::LoadU(d, sums.sum.data() + i);
     const Vec weight = hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(d)), hn::Div(hn::Set(d, 1.0f), sum));
     StoreFirst(d, weight, weights + i, std::min(lanes, tokens - i));
@@ -281,9 +297,9 @@ void Weights(const Block& block, const BlockSums& sums, float* weights) {
 
 void CountsForward(const SparseAlignmentCounts& args, const Block& block, BlockSums& sums, BlockTotals& totals) {
   const F32 d;
-  LinearSums(args.text, block, args.table, sums);
+  LinearSums(args.text, block, all_pairs(block), args.table, sums);
   float* const weights = args.weights + block.first_target;
-  Weights(block, sums, weights);
+  Weights(block, all_pairs(block), sums, weights);
   const auto tokens = static_cast<std::size_t>(block.target_tokens());
   totals = {};
   if (args.text.prior.parameters != nullptr) {
@@ -366,15 +382,16 @@ void AddWeights(const SparseAlignmentCounts& args, const Block& block, RowRange 
   }
 }
 
-// The posteriors of a block, by row.
-void BlockPosteriors(const SparseAlignmentPosteriors& args, const Block& block, BlockSums& sums, int64_t first_cell) {
+// The posteriors of pairs of a block, by row; the first cell is the first pair's.
+void BlockPosteriors(const SparseAlignmentPosteriors& args, const Block& block, PairRange pairs, BlockSums& sums,
+                     int64_t first_cell) {
   const F32 d;
-  LinearSums(args.text, block, args.table, sums);
-  float* const weights = args.weights + block.first_target;
-  Weights(block, sums, weights);
+  LinearSums(args.text, block, pairs, args.table, sums);
+  Weights(block, pairs, sums, sums.sum.data());
+  const float* const weights = sums.sum.data();
   const Cooccurrence& pattern = *args.text.pattern;
   std::vector<int64_t> begin(static_cast<std::size_t>(block.pairs()));
-  for (std::size_t p = 0; p < begin.size(); ++p) {
+  for (uint32_t p = pairs.begin; p < pairs.end; ++p) {
     begin[p] = first_cell;
     first_cell += int64_t{block.source_length(p)} * block.target_length(p);
   }
@@ -382,7 +399,7 @@ void BlockPosteriors(const SparseAlignmentPosteriors& args, const Block& block, 
   HWY_ALIGN float values[hn::MaxLanes(F32())];
   for (std::size_t r = 0; r < block.rows.size(); ++r) {
     const float* const row = args.table + pattern.row_offsets()[block.rows[r]];
-    ForOccurrences(pattern, block, r, [&](const auto& o, const auto* cells, uint32_t first, std::size_t size) {
+    ForOccurrences(pattern, block, pairs, r, [&](const auto& o, const auto* cells, uint32_t first, std::size_t size) {
       const auto source = static_cast<std::size_t>(block.source_length(o.pair));
       float* const to = args.posteriors + begin[o.pair] + o.position;
       const float* const w = weights + first;
@@ -430,7 +447,7 @@ void LogSums(const SparseAlignmentForward& args, const Block& block, BlockSums& 
   const auto null_term = [&](const uint32_t* words, std::size_t count) {
     return hn::Add(null_prior, GatherFirst(args.log_table, words, count));
   };
-  ForNull(block, [&](std::size_t i, std::size_t count, const uint32_t* words) {
+  ForNull(block, all_pairs(block), [&](std::size_t i, std::size_t count, const uint32_t* words) {
     hn::StoreU(null_term(words, count), d, max + i);
   });
   for (std::size_t r = 0; r < block.rows.size(); ++r) {
@@ -442,7 +459,7 @@ void LogSums(const SparseAlignmentForward& args, const Block& block, BlockSums& 
   for (std::size_t i = 0; i < tokens; ++i) {
     if (!(std::abs(max[i]) < INFINITY)) max[i] = 0.0f;
   }
-  ForNull(block, [&](std::size_t i, std::size_t count, const uint32_t* words) {
+  ForNull(block, all_pairs(block), [&](std::size_t i, std::size_t count, const uint32_t* words) {
     hn::StoreU(Lanes::exp(hn::Sub(null_term(words, count), hn::LoadU(d, max + i))), d, sum + i);
   });
   for (std::size_t r = 0; r < block.rows.size(); ++r) {
@@ -723,17 +740,27 @@ void run_cpu(const SparseAlignmentCounts& args) {
 void run_cpu(const SparseAlignmentPosteriors& args) {
   const auto posteriors = HWY_DYNAMIC_DISPATCH(BlockPosteriors);
   const Cooccurrence& pattern = *args.text.pattern;
-  std::vector<int64_t> first_cell;
+  struct Task {
+    const Block* block;
+    PairRange pairs;
+    int64_t first_cell;
+  };
+  // Every row of a block is looked at for each of its tasks, so few of them.
+  constexpr int64_t kCellsPerTask = 1 << 17;
+  std::vector<Task> tasks;
   int64_t cells = 0;
   for (const Block& block : pattern.blocks()) {
-    first_cell.push_back(cells);
-    for (std::size_t p = 0; p < static_cast<std::size_t>(block.pairs()); ++p) {
+    const auto first = static_cast<uint32_t>(std::clamp(args.first_pair - block.first_pair, int64_t{0}, block.pairs()));
+    const auto last = static_cast<uint32_t>(std::clamp(args.last_pair - block.first_pair, int64_t{0}, block.pairs()));
+    for (uint32_t p = first; p < last; ++p) {
+      if (p == first || cells - tasks.back().first_cell >= kCellsPerTask) tasks.push_back({&block, {p, p}, cells});
+      tasks.back().pairs.end = p + 1;
       cells += int64_t{block.source_length(p)} * block.target_length(p);
     }
   }
   std::vector<BlockSums> sums(static_cast<std::size_t>(cpu_threads()));
-  cpu::parallel_tasks(block_count(args.text), [&](int64_t b, int thread) {
-    posteriors(args, pattern.blocks()[b], sums[thread], first_cell[b]);
+  cpu::parallel_tasks(static_cast<int64_t>(tasks.size()), [&](int64_t t, int thread) {
+    posteriors(args, *tasks[t].block, tasks[t].pairs, sums[thread], tasks[t].first_cell);
   });
 }
 

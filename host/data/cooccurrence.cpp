@@ -390,6 +390,35 @@ std::size_t Cooccurrence::bytes() const {
   return bytes;
 }
 
+bool Cooccurrence::holds(const BitextView& text, int64_t first, int64_t last) const {
+  if (first < 0 || last > pairs_ || last > text.pairs()) return false;
+  for (const Block& block : blocks_) {
+    const int64_t begin = std::max(first, block.first_pair) - block.first_pair;
+    const int64_t end = std::min(last, block.last_pair) - block.first_pair;
+    if (begin >= end) continue;
+    const int64_t* const sources = &text.source_offsets[block.first_pair];
+    const int64_t* const targets = &text.target_offsets[block.first_pair];
+    for (int64_t p = begin; p < end; ++p) {
+      if (sources[p + 1] - sources[p] != block.source_length(p) ||
+          targets[p + 1] - targets[p] != block.target_length(p))
+        return false;
+    }
+    const auto same = [](int32_t word, int32_t here, int32_t unknown) { return (word < 0 ? unknown : word) == here; };
+    for (int64_t i = targets[begin]; i < targets[end]; ++i) {
+      const int32_t here = block.target_words[block.target_begin[begin] + static_cast<std::size_t>(i - targets[begin])];
+      if (!same(text.target_words[i], here, target_vocabulary_)) return false;
+    }
+    for (std::size_t r = 0; r < block.rows.size(); ++r) {
+      for (uint32_t o = block.row_begin[r]; o < block.row_begin[r + 1]; ++o) {
+        const auto [pair, position] = block.occurrences[o];
+        if (pair < begin || pair >= end) continue;
+        if (!same(text.source_words[sources[pair] + position], block.rows[r] - 1, source_vocabulary_)) return false;
+      }
+    }
+  }
+  return true;
+}
+
 std::vector<int32_t> find_entries(const Cooccurrence& text, std::span<const int64_t> row_offsets,
                                   std::span<const int32_t> words, int32_t target_vocabulary) {
   check<ArgumentError>(

@@ -4,6 +4,8 @@
 #include "host/core/check.hpp"
 #include "host/models/alignment_models.hpp"
 
+#include <limits>
+
 namespace dgm {
 namespace {
 
@@ -52,6 +54,8 @@ std::shared_ptr<const Vocabulary> get_vocabulary(SafeTensors& file, const std::s
 }
 
 }  // namespace
+
+std::int64_t AlignmentModel::batch_end(std::int64_t) const { return std::numeric_limits<std::int64_t>::max(); }
 
 std::vector<std::string> alignment_models() {
   std::vector<std::string> names;

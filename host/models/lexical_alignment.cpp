@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <mutex>
 #include <optional>
 
 namespace dgm {
@@ -75,20 +76,39 @@ class LexicalDirection {
 
   int64_t tokens() const { return cells_->pattern().target_tokens(); }
 
-  // Keeps the table and forgets the text.
-  void finish() {
+  // Keeps the table; of the text what aligning it needs, or nothing.
+  void finish(bool keep_text) {
     result_ = TranslationTable(cells_->pattern(), table_->to_host());
-    cells_.reset();
-    table_.reset();
     network_.reset();
+    if (keep_text) {
+      table_ = tensor(result_.own_values(cells_->pattern(), kFloor), cells_->stream());
+    } else {
+      cells_.reset();
+      table_.reset();
+    }
   }
 
-  std::vector<float> posteriors(const BitextView& text, const Stream& stream) const {
-    const AlignmentCells cells(std::make_shared<const Cooccurrence>(text), stream);
-    const std::vector<float> values = result_.values_for(cells.pattern(), kFloor);
-    const auto table = Tensor<float>::from(values, {static_cast<int64_t>(values.size())}, stream);
+  // Of the pairs first .. last - 1.
+  void posteriors(const BitextView& text, int64_t first, int64_t last, const Stream& stream,
+                  std::vector<float>& out) const {
     const std::optional<Tensor<float>> prior = prior_tensor(stream);
-    return sparse_alignment_posteriors(cells, table, prior ? &*prior : nullptr).to_host();
+    const Tensor<float>* const diagonal = prior ? &*prior : nullptr;
+    if (cells_ && cells_->pattern().holds(text, first, last)) {
+      sparse_alignment_posteriors(*cells_, *table_, diagonal, first, last, out);
+      return;
+    }
+    const AlignmentCells cells(std::make_shared<const Cooccurrence>(text.part(first, last)), stream);
+    const Tensor<float> table = tensor(result_.values_for(cells.pattern(), kFloor), stream);
+    sparse_alignment_posteriors(cells, table, diagonal, 0, last - first, out);
+  }
+
+  // The end of the block of the text that is kept.
+  int64_t batch_end(int64_t pair) const {
+    if (!cells_) return std::numeric_limits<int64_t>::max();
+    const auto& blocks = cells_->pattern().blocks();
+    const auto block = std::partition_point(blocks.begin(), blocks.end(),
+                                            [&](const Cooccurrence::Block& b) { return b.last_pair <= pair; });
+    return block == blocks.end() ? std::numeric_limits<int64_t>::max() : block->last_pair;
   }
 
   const TranslationTable& table() const { return result_; }
@@ -108,6 +128,10 @@ class LexicalDirection {
   }
 
  private:
+  static Tensor<float> tensor(const std::vector<float>& values, const Stream& stream) {
+    return Tensor<float>::from(values, {static_cast<int64_t>(values.size())}, stream);
+  }
+
   std::optional<Tensor<float>> prior_tensor(const Stream& stream) const {
     if (!is_diagonal()) return std::nullopt;
     return Tensor<float>::from({options_.p0, tension_}, {2}, stream);
@@ -216,14 +240,14 @@ class LexicalAlignment : public AlignmentModel {
       if (report) report(done);
     }
     for (int side = 0; side < 2; ++side) {
-      if (has(side)) sides_[side].finish();
+      if (has(side)) sides_[side].finish(options_.keep_text);
     }
   }
 
   void posteriors(const Bitext& bitext, int64_t first, int64_t last, AlignmentPosteriors& out) const override {
     check<ArgumentError>(0 <= first && first <= last && last <= bitext.pairs(), "posteriors: pairs ", first, " to ",
                          last, " of ", bitext.pairs());
-    BitextView text = BitextView::of(bitext).part(first, last);
+    BitextView text = BitextView::of(bitext);
     // Vocabularies that have grown since: what is in the text decides.
     const auto limit = [&](std::span<const int32_t> words, const std::vector<int64_t>& offsets, int32_t size,
                            const char* side) {
@@ -242,13 +266,16 @@ class LexicalAlignment : public AlignmentModel {
       out.offsets.push_back(out.offsets.back() + static_cast<int64_t>(bitext.source_sentence(pair).size() *
                                                                       bitext.target_sentence(pair).size()));
     }
-    out.forward.clear();
-    out.reverse.clear();
     const Stream stream = options_.device;
-    if (has(0)) out.forward = sides_[0].posteriors(text, stream);
+    std::unique_lock<std::mutex> one_at_a_time(device_mutex_, std::defer_lock);
+    if (options_.device.is_cuda()) one_at_a_time.lock();
+    if (!has(0)) out.forward.clear();
+    if (!has(1)) out.reverse.clear();
+    if (has(0)) sides_[0].posteriors(text, first, last, stream, out.forward);
     if (!has(1)) return;
     // To the reverse model a pair is (source, target); out has (target, source).
-    const std::vector<float> reverse = sides_[1].posteriors(text.reversed(), stream);
+    std::vector<float> reverse;
+    sides_[1].posteriors(text.reversed(), first, last, stream, reverse);
     out.reverse.resize(reverse.size());
     for (int64_t pair = first; pair < last; ++pair) {
       const auto source = static_cast<int64_t>(bitext.source_sentence(pair).size());
@@ -259,6 +286,8 @@ class LexicalAlignment : public AlignmentModel {
       }
     }
   }
+
+  int64_t batch_end(int64_t pair) const override { return sides_[has(0) ? 0 : 1].batch_end(pair); }
 
   std::vector<Translation> translations(bool reverse, int32_t word, int64_t most) const override {
     return has(reverse ? 1 : 0) ? sides_[reverse ? 1 : 0].table().best(word, most) : std::vector<Translation>();
@@ -305,6 +334,7 @@ class LexicalAlignment : public AlignmentModel {
   Lexical kind_;
   AlignmentOptions options_;
   LexicalDirection sides_[2];
+  mutable std::mutex device_mutex_;  // launches of one call after those of another
 };
 
 }  // namespace

@@ -17,16 +17,31 @@ TranslationTable::TranslationTable(const Cooccurrence& pattern, std::vector<floa
                     words_.size(), " entries");
 }
 
+namespace {
+
+// Unknown words have rows and entries of their own, which training may have left without counts.
+void raise_unknown(const Cooccurrence& pattern, float floor, std::vector<float>& values) {
+  const int64_t unknown_row = pattern.row_offsets()[pattern.rows() - 1];
+  for (std::size_t e = 0; e < values.size(); ++e) {
+    const bool unknown =
+        static_cast<int64_t>(e) >= unknown_row || pattern.entry_targets()[e] == pattern.target_vocabulary();
+    if (unknown && !(values[e] > floor)) values[e] = floor;
+  }
+}
+
+}  // namespace
+
 std::vector<float> TranslationTable::values_for(const Cooccurrence& pattern, float floor) const {
   const std::vector<int32_t> entries = find_entries(pattern, row_offsets_, words_, target_vocabulary_);
   std::vector<float> result(entries.size());
-  const int64_t unknown_row = pattern.row_offsets()[pattern.rows() - 1];
-  for (std::size_t e = 0; e < result.size(); ++e) {
-    result[e] = entries[e] < 0 ? floor : values_[entries[e]];
-    // Unknown words have rows and entries of their own, which training may have left without counts.
-    const bool unknown = static_cast<int64_t>(e) >= unknown_row || pattern.entry_targets()[e] == target_vocabulary_;
-    if (unknown && !(result[e] > floor)) result[e] = floor;
-  }
+  for (std::size_t e = 0; e < result.size(); ++e) result[e] = entries[e] < 0 ? floor : values_[entries[e]];
+  raise_unknown(pattern, floor, result);
+  return result;
+}
+
+std::vector<float> TranslationTable::own_values(const Cooccurrence& pattern, float floor) const {
+  std::vector<float> result = values_;
+  raise_unknown(pattern, floor, result);
   return result;
 }
 

@@ -289,16 +289,65 @@ void sparse_alignment_normalise(const AlignmentCells& cells, const Tensor<float>
       kernels::NormaliseRows{row_offsets(cells), cells.pattern().rows(), counts.data(), alpha, table.data()});
 }
 
+namespace {
+
+// Arguments of the pairs first .. last - 1, and how many cells those have.
+kernels::SparseAlignmentPosteriors posteriors_of(const Cooccurrence& pattern, int64_t first, int64_t last,
+                                                 int64_t& cells) {
+  kernels::SparseAlignmentPosteriors args = {};
+  args.first_pair = first;
+  args.last_pair = last;
+  cells = 0;
+  for (const auto& block : pattern.blocks()) {
+    const int64_t begin = std::max(first, block.first_pair) - block.first_pair;
+    const int64_t end = std::min(last, block.last_pair) - block.first_pair;
+    if (begin >= end) continue;
+    if (first >= block.first_pair) args.first_token = block.first_target + block.target_begin[begin];
+    args.last_token = block.first_target + block.target_begin[end];
+    for (int64_t p = begin; p < end; ++p) cells += int64_t{block.source_length(p)} * block.target_length(p);
+  }
+  return args;
+}
+
+}  // namespace
+
 Tensor<float> sparse_alignment_posteriors(const AlignmentCells& cells, const Tensor<float>& table,
                                           const Tensor<float>* diagonal) {
   check_arguments("sparse_alignment_posteriors", cells, "table", table, diagonal);
   const Stream& stream = cells.stream();
   Prior prior;
-  const auto text = with_prior(cells, text_of(cells), diagonal, prior);
-  auto weights = Tensor<float>::empty({cells.pattern().target_tokens() + kPadding}, stream);
-  auto posteriors = Tensor<float>::empty({cells.pattern().cells()}, stream);
-  run(stream, kernels::SparseAlignmentPosteriors{text, table.data(), weights.data(), posteriors.data()});
+  int64_t size = 0;
+  auto args = posteriors_of(cells.pattern(), 0, cells.pattern().pairs(), size);
+  args.text = with_prior(cells, text_of(cells), diagonal, prior);
+  args.table = table.data();
+  auto posteriors = Tensor<float>::empty({size}, stream);
+  args.posteriors = posteriors.data();
+  run(stream, args);
   return posteriors;
+}
+
+void sparse_alignment_posteriors(const AlignmentCells& cells, const Tensor<float>& table, const Tensor<float>* diagonal,
+                                 int64_t first, int64_t last, std::vector<float>& out) {
+  const char* const function = "sparse_alignment_posteriors";
+  check_arguments(function, cells, "table", table, diagonal);
+  check<ArgumentError>(0 <= first && first <= last && last <= cells.pattern().pairs(), function, ": pairs ", first,
+                       " to ", last, " of ", cells.pattern().pairs());
+  const Stream& stream = cells.stream();
+  Prior prior;
+  int64_t size = 0;
+  auto args = posteriors_of(cells.pattern(), first, last, size);
+  args.text = with_prior(cells, text_of(cells), diagonal, prior);
+  args.table = table.data();
+  out.resize(static_cast<std::size_t>(size));
+  if (!stream.device().is_cuda()) {
+    args.posteriors = out.data();
+    run(stream, args);
+    return;
+  }
+  auto posteriors = Tensor<float>::empty({size}, stream);
+  args.posteriors = posteriors.data();
+  run(stream, args);
+  detail::copy_to_host(out.data(), posteriors.data(), stream, out.size() * sizeof(float));
 }
 
 Tensor<int32_t> sparse_alignment_sample(const AlignmentCells& cells, const Tensor<float>& log_table, const Draws& draws,

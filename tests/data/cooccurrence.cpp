@@ -214,6 +214,34 @@ TEST(Cooccurrence, PartOfATextIsCompiledAsIfItWereAlone) {
   EXPECT_EQ(cells_of(Cooccurrence(part)), wanted_cells(alone));
 }
 
+TEST(Cooccurrence, HoldsItsOwnTextAndNoneThatDiffersInAWordOrALength) {
+  const Text text = random_text(40, 9, 7, 6, 8);
+  const Cooccurrence pattern(text.view(), {.block_words = 20});
+  ASSERT_GT(pattern.blocks().size(), 3u);
+  for (const auto& [first, last] : {std::pair{0, 40}, {3, 31}, {17, 18}, {40, 40}}) {
+    EXPECT_TRUE(pattern.holds(text.view(), first, last)) << first << " to " << last;
+  }
+  EXPECT_FALSE(pattern.holds(text.view(), 0, 41));
+  const auto check_changed = [&](bool source, std::size_t word) {
+    Text changed = text;
+    int32_t& at = (source ? changed.source_words : changed.target_words)[word];
+    at = at < 3 ? at + 1 : -1;
+    const auto& offsets = source ? text.source_offsets : text.target_offsets;
+    int64_t pair = 0;
+    while (offsets[static_cast<std::size_t>(pair) + 1] <= static_cast<int64_t>(word)) ++pair;
+    EXPECT_FALSE(pattern.holds(changed.view(), pair, pair + 1)) << (source ? "source" : "target") << " word " << word;
+    EXPECT_FALSE(pattern.holds(changed.view(), 0, 40));
+    EXPECT_TRUE(pattern.holds(changed.view(), pair + 1, 40));
+    EXPECT_TRUE(pattern.holds(changed.view(), 0, pair));
+  };
+  for (std::size_t word = 0; word < text.source_words.size(); word += 5) check_changed(true, word);
+  for (std::size_t word = 0; word < text.target_words.size(); word += 5) check_changed(false, word);
+  Text longer = text;
+  for (std::size_t p = 11; p < longer.target_offsets.size(); ++p) ++longer.target_offsets[p];
+  longer.target_words.insert(longer.target_words.begin() + text.target_offsets[11], 2);
+  EXPECT_FALSE(pattern.holds(longer.view(), 10, 11));
+}
+
 TEST(Cooccurrence, RefusesBadArguments) {
   Text text;
   text.source_vocabulary = 2;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <random>
 
 namespace dgm {
@@ -37,10 +38,12 @@ class FakeModel : public AlignmentModel {
       }
       out.offsets.push_back(out.offsets.back() + static_cast<std::int64_t>(source.size() * target.size()));
     }
-    longest_call = std::max(longest_call, last - first);
+    std::int64_t longest = longest_call;
+    while (longest < last - first && !longest_call.compare_exchange_weak(longest, last - first)) {
+    }
   }
 
-  mutable std::int64_t longest_call = 0;
+  mutable std::atomic<std::int64_t> longest_call = 0;
 
  private:
   AlignmentDirections directions_;

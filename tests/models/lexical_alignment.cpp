@@ -231,6 +231,38 @@ TEST_P(LexicalAlignment, ALoadedModelAndAnySplitGiveTheSameBits) {
   }
 }
 
+TEST_P(LexicalAlignment, ATextThatIsKeptGivesTheSameBits) {
+  Bitext bitext = made_up(some_pairs(), 30, 8, 6);
+  // Unknown words in training have entries of their own.
+  bitext.source_words[3] = Vocabulary::kUnknown;
+  bitext.target_words[5] = Vocabulary::kUnknown;
+  Bitext other = bitext;
+  other.source_words[40] = (other.source_words[40] + 1) % 30;
+  other.target_words[60] = (other.target_words[60] + 1) % 30;
+  for (const std::string name : {"ibm1", "diagonal"}) {
+    AlignmentOptions how = options(name, 3);
+    const auto plain = make_alignment_model(how);
+    plain->train(bitext, {});
+    EXPECT_GE(plain->batch_end(0), bitext.pairs()) << "nothing to share";
+    how.keep_text = true;
+    const auto keeping = make_alignment_model(how);
+    keeping->train(bitext, {});
+    EXPECT_EQ(plain->to_tensors().tensors, keeping->to_tensors().tensors);
+    EXPECT_GT(keeping->batch_end(0), 0);
+    AlignmentPosteriors wanted, got;
+    for (const Bitext* text : {&bitext, &other}) {
+      for (int64_t first = 0; first < bitext.pairs(); first += 11) {
+        const int64_t last = std::min(first + 11, bitext.pairs());
+        plain->posteriors(*text, first, last, wanted);
+        keeping->posteriors(*text, first, last, got);
+        ASSERT_EQ(wanted.offsets, got.offsets);
+        ASSERT_EQ(wanted.forward, got.forward) << name << " from pair " << first;
+        ASSERT_EQ(wanted.reverse, got.reverse) << name << " from pair " << first;
+      }
+    }
+  }
+}
+
 TEST_P(LexicalAlignment, TrainsOneDirectionAlone) {
   const Bitext bitext = made_up(20, 10, 6, 7);
   for (const auto directions : {AlignmentDirections::forward, AlignmentDirections::reverse}) {

@@ -118,6 +118,8 @@ class Cooccurrence {
   const std::vector<Task>& tasks() const { return tasks_; }
   int64_t task_parts() const { return task_parts_; }
   std::size_t bytes() const;
+  /// Whether the pairs first .. last - 1 of a text have the words that these pairs have here.
+  bool holds(const BitextView& text, int64_t first, int64_t last) const;
 
   /// Calls body(occurrence, cells) for each occurrence of blocks()[b].rows[index]; cells points to one entry,
   /// relative to the row, for each target word of the occurrence's pair: const uint16_t* or const uint32_t*.

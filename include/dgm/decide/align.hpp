@@ -23,9 +23,9 @@ struct Linking {
   float threshold = 0.5f;
   /// Whether LinkedPairs::forward and reverse are wanted also where the links can be found without them.
   bool directions = false;
-  /// Cells (source words x target words) of the pairs that are handled at once; a pair with more is handled alone.
-  /// Scratch memory is 8 bytes a cell.
-  std::int64_t cells = std::int64_t{1} << 20;
+  /// Cells (source words x target words) of the pairs that a thread handles at once; a pair with more is handled alone.
+  /// Scratch memory of both directions is 16 bytes a cell and thread.
+  std::int64_t cells = std::int64_t{1} << 19;
 };
 
 /// The links of the pairs first, first + 1, ..., one after the other.

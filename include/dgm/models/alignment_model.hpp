@@ -41,6 +41,9 @@ struct AlignmentOptions {
   /// hmm is trained and queried on the CPU whatever this is.
   Device device = Device::cpu();
   DiagonalOptions diagonal = {};
+  /// ibm1, diagonal and neural: whether the text is kept as training compiled it, 2 bytes a cell and direction, so that
+  /// posteriors of its own pairs need not compile them again. They are the same bits.
+  bool keep_text = false;
 };
 
 /// What training tells after each iteration.
@@ -93,9 +96,13 @@ class AlignmentModel {
   /// the training text's vocabularies. What training did not see, a word or a pair of words, has the floor that the
   /// model documents. A pair with an empty side has no cells.
   ///
+  /// May be called from several threads at once.
+  ///
   /// Throws    ArgumentError for a range not in the bitext, or for words beyond the model's vocabulary.
   virtual void posteriors(const Bitext& bitext, std::int64_t first, std::int64_t last,
                           AlignmentPosteriors& out) const = 0;
+  /// Where a call of posteriors() for pairs from this one on had better end.
+  virtual std::int64_t batch_end(std::int64_t pair) const;
 
   struct Translation {
     std::int32_t word;

@@ -29,6 +29,8 @@ class TranslationTable {
   /// no vocabulary holds, have `floor`; entries that training took below floor keep their value.
   /// Throws ArgumentError if the text was read with other vocabularies.
   std::vector<float> values_for(const Cooccurrence& pattern, float floor) const;
+  /// The same at the entries of the Cooccurrence that the table was made of.
+  std::vector<float> own_values(const Cooccurrence& pattern, float floor) const;
   /// The most probable target words of a source word, -1 for NULL, best first; equals by number of the word.
   std::vector<Translation> best(int32_t source_word, int64_t count) const;
 

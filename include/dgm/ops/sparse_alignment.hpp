@@ -94,9 +94,13 @@ void sparse_alignment_normalise(const AlignmentCells& cells, const Tensor<float>
                                 Tensor<float>& table);
 
 /// p(a_i = j | x, y) for each cell without NULL's: of each pair (m, n) row-major, pairs one after the other.
-/// table as for sparse_alignment_counts; a word without mass has zeros.
+/// table as for sparse_alignment_counts; a word without mass has zeros. Those of a pair are the same bits in any text.
 Tensor<float> sparse_alignment_posteriors(const AlignmentCells& cells, const Tensor<float>& table,
                                           const Tensor<float>* diagonal = nullptr);
+/// The same of the pairs first .. last - 1, on the host, in the memory of out; waits for the stream.
+/// Throws ArgumentError for pairs that the text does not have.
+void sparse_alignment_posteriors(const AlignmentCells& cells, const Tensor<float>& table, const Tensor<float>* diagonal,
+                                 int64_t first, int64_t last, std::vector<float>& out);
 
 /// z (target words, S) drawn from p(a_i | x, y): 0 for NULL, j for the j-th source word, -1 for a word all of whose
 /// terms are -inf, or NaN. The datum of a word's draws is its number in the text.
