@@ -11,7 +11,7 @@
 #define DGM_DENSITIES(DO)                                                    \
   DO(Gaussian) DO(StandardGaussian) DO(GaussianKl) DO(StandardGaussianKl)    \
   DO(Bernoulli) DO(BernoulliEntropy) DO(BernoulliKl) DO(CategoricalEntropy)  \
-  DO(CategoricalKl)
+  DO(CategoricalKl) DO(GaussianCdf) DO(BernoulliCdf)
 // clang-format on
 
 namespace dgm::kernels {

@@ -49,4 +49,26 @@ Tensor<int32_t> Categorical::mode() const {
   return Tensor<int32_t>::from(best, {batch()}, log_probabilities_.stream());
 }
 
+Tensor<float> Categorical::cdf(const Tensor<int32_t>& z) const {
+  check<ShapeError>(z.shape().rank() == 2 && z.shape()[0] == batch(), "Categorical::cdf: z has shape ", z.shape().str(),
+                    "; (B, S) with B = ", batch(), " is needed");
+  const std::vector<float> table = log_probabilities_.value().to_host();
+  const std::vector<int32_t> wanted = z.to_host();
+  const auto samples = static_cast<std::size_t>(z.shape()[1]);
+  const auto width = static_cast<std::size_t>(values());
+  std::vector<float> result(wanted.size());
+  std::vector<double> below(width);  // P(Z <= k)
+  for (std::size_t b = 0; b < static_cast<std::size_t>(batch()); ++b) {
+    double sum = 0;
+    for (std::size_t k = 0; k < width; ++k) below[k] = sum += std::exp(double{table[b * width + k]});
+    const bool none = !(sum > 0);  // NaN too
+    for (std::size_t i = b * samples; i < (b + 1) * samples; ++i) {
+      const int32_t k = wanted[i];
+      const double inside = k < 0 ? 0 : k + 1 >= values() ? 1 : below[static_cast<std::size_t>(k)] / sum;
+      result[i] = none ? NAN : static_cast<float>(inside);
+    }
+  }
+  return Tensor<float>::from(result, z.shape(), z.stream());
+}
+
 }  // namespace dgm

@@ -10,6 +10,10 @@
 #include "host/core/check.hpp"
 #include "host/core/dispatch.hpp"
 
+#include <cmath>
+#include <limits>
+#include <numbers>
+
 namespace dgm {
 
 namespace {
@@ -53,6 +57,32 @@ Variable DiagonalGaussian::entropy() const {
   return sum(log_scale_, -1) + kHalfLogTwoPiE * static_cast<float>(dims());
 }
 
+Variable DiagonalGaussian::log_cdf(const Variable& x) const { return gaussian_log_cdf(x, mean_, log_scale_); }
+
+namespace {
+
+// The standard normal's quantile by Newton's steps on log P, which is concave, from a start that is right in the tail.
+double normal_quantile(double p) {
+  if (p > 0.5) return -normal_quantile(1 - p);
+  if (p == 0) return -std::numeric_limits<double>::infinity();
+  constexpr double kRootHalf = 0.70710678118654752;
+  double x = -std::sqrt(-2 * std::log(2 * p));
+  for (int step = 0; step < 20; ++step) {
+    const double below = std::erfc(-x * kRootHalf) / 2;
+    if (!(below > 0)) break;  // beyond the smallest numbers the start has to do
+    const double density = std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi);
+    x -= (std::log(below) - std::log(p)) * below / density;
+  }
+  return x;
+}
+
+}  // namespace
+
+Variable DiagonalGaussian::quantile(double p) const {
+  check<ArgumentError>(p >= 0 && p <= 1, "DiagonalGaussian::quantile: p is ", p, "; 0 <= p <= 1 is needed");
+  return mean_ + exp(log_scale_) * static_cast<float>(normal_quantile(p));
+}
+
 std::optional<Variable> DiagonalGaussian::coordinate_kl(const VectorDistribution& other) const {
   const auto* const gaussian = dynamic_cast<const DiagonalGaussian*>(&other);
   if (gaussian == nullptr) return std::nullopt;
@@ -79,6 +109,8 @@ Variable BernoulliVector::sample(const Draws& draws, int64_t samples, const Tens
 }
 
 Variable BernoulliVector::log_prob(const Variable& z) const { return bernoulli_log_density(z, logits_); }
+
+Variable BernoulliVector::log_cdf(const Variable& x) const { return bernoulli_log_cdf(x, logits_); }
 
 Variable BernoulliVector::entropy() const { return bernoulli_entropy(logits_); }
 

@@ -115,4 +115,12 @@ Variable categorical_kl(const Variable& log_probabilities, const Variable& other
                  {{"log_probabilities", log_probabilities}, {"other", other}});
 }
 
+Variable gaussian_log_cdf(const Variable& x, const Variable& mean, const Variable& log_scale) {
+  return density(Density::kGaussianCdf, "gaussian_log_cdf", {{"x", x}, {"mean", mean}, {"log_scale", log_scale}});
+}
+
+Variable bernoulli_log_cdf(const Variable& x, const Variable& logits) {
+  return density(Density::kBernoulliCdf, "bernoulli_log_cdf", {{"x", x}, {"logits", logits}});
+}
+
 }  // namespace dgm

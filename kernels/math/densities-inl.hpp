@@ -173,6 +173,54 @@ struct CategoricalKl {
   }
 };
 
+// log P(X <= x) for X ~ N(mean, scale^2); arguments x, mean, log scale. Below the mean through the scaled erfc, so that
+// neither the probability nor the ratio of density and probability underflows.
+struct GaussianCdf {
+  static constexpr int kArguments = 3;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    const V t = (u[0] - u[1]) * inverse_scale<L>(u[2]);
+    const V half_square = L::set(0.5f) * t * t;
+    const V half = L::set(0.5f) * L::erfcx(L::set(0.70710678f) * L::abs(t));
+    const V above = half * L::exp(L::neg(half_square));  // P(X > x) for x above the mean
+    const V upper = L::if_less(above, L::set(0.25f), L::log1p(L::neg(above)), L::log(L::set(1.0f) - above));
+    return L::if_less(t, L::set(0.0f), L::log(half) - half_square, upper);
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    const V inverse = inverse_scale<L>(u[2]);
+    const V t = (u[0] - u[1]) * inverse;
+    const V half = L::set(0.5f) * L::erfcx(L::set(0.70710678f) * L::abs(t));
+    const V e = L::exp(L::set(-0.5f) * t * t);
+    const V density = L::set(0.39894228f);
+    // Density over probability, both times exp(t^2/2) where t < 0.
+    const V ratio = L::if_less(t, L::set(0.0f), density / half, density * e / (L::set(1.0f) - half * e));
+    if constexpr (I == 2) return L::neg(times_or_zero<L>(ratio, t));
+    return I == 0 ? ratio * inverse : L::neg(ratio * inverse);
+  }
+};
+
+// log P(X <= x) for a bit X that is 1 with probability sigmoid(logit); arguments x, logit.
+struct BernoulliCdf {
+  static constexpr int kArguments = 2;
+  template <class L, class V = typename L::V>
+  static DGM_LANES_FN V value(const V* u) {
+    const V zero = L::set(0.0f);
+    const V minus_inf = L::log(zero);
+    const V below_one = bernoulli<L>(zero, u[1]);
+    const V y = L::if_less_equal(L::set(1.0f), u[0], zero, below_one);
+    // x + x keeps NaN.
+    return L::if_less(u[0], zero, minus_inf, L::if_less_equal(zero, u[0], y, u[0] + u[0]));
+  }
+  template <class L, int I, class V = typename L::V>
+  static DGM_LANES_FN V slope(const V* u) {
+    const V zero = L::set(0.0f);
+    if constexpr (I == 0) return zero;
+    const V within = L::if_less(u[0], L::set(1.0f), L::neg(sigmoid<L>(u[1])), zero);
+    return L::if_less(u[0], zero, zero, within);
+  }
+};
+
 /// body(F()) for the struct F of a function.
 template <class Body>
 auto visit(Density function, const Body& body) {

@@ -28,6 +28,10 @@ Real log_normal(Real x, Real mean, Real log_scale) {
   const Real t = (x - mean) / std::exp(log_scale);
   return -t * t / 2 - log_scale - kHalfLogTwoPi;
 }
+Real log_normal_cdf(Real t) {
+  const Real tail = std::erfc(std::abs(t) / std::sqrt(Real{2})) / 2;
+  return t < 0 ? std::log(tail) : std::log1p(-tail);
+}
 Real probability(Real logit) { return 1 / (1 + std::exp(-logit)); }
 
 const std::vector<Case>& cases() {
@@ -53,6 +57,8 @@ const std::vector<Case>& cases() {
        [](const Reals& u) { return -std::exp(u[0]) * u[0]; }, true},
       {"categorical_kl", 2, [](const auto& u) { return categorical_kl(u[0], u[1]); },
        [](const Reals& u) { return std::exp(u[0]) * (u[0] - u[1]); }, true},
+      {"gaussian_log_cdf", 3, [](const auto& u) { return gaussian_log_cdf(u[0], u[1], u[2]); },
+       [](const Reals& u) { return log_normal_cdf((u[0] - u[1]) / std::exp(u[2])); }},
   };
   return all;
 }
@@ -206,6 +212,50 @@ TEST_P(Densities, GaussianOfAVanishingScaleIsFiniteAtItsMean) {
   };
   EXPECT_NEAR(at(2), 100 - 0.9189385, 1e-4);
   EXPECT_EQ(at(3), -kInf);
+}
+
+TEST_P(Densities, LogCdfKeepsBothTails) {
+  // Beyond t = -140 the reference's own erfc underflows: there the series at infinity.
+  std::vector<float> x = {-1e4f, -300,  -130, -40,  -20,  -8, -3, -1, -0.3f, -1e-4f,
+                          0,     1e-4f, 0.3f, 0.6f, 0.7f, 1,  3,  5,  9,     30};
+  for (int i = -400; i < 200; ++i) x.push_back(0.03f * static_cast<float>(i) + 0.001f);
+  const auto count = static_cast<int64_t>(x.size());
+  Tape tape;
+  const Variable watched = tape.watch(Tensor<float>::from(x, {count, 1}, device()));
+  const auto zero = Tensor<float>::zeros({1}, device());
+  const Variable y = gaussian_log_cdf(watched, zero, zero);
+  tape.backward(sum(y));
+  const auto value = y.value().to_host(), slope = tape.grad(watched).to_host();
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const Real t = x[i];
+    const Real wanted = t > -100 ? log_normal_cdf(t) : -t * t / 2 - std::log(-t) - kHalfLogTwoPi - 1 / (t * t);
+    const Real ratio = t > -100 ? std::exp(-t * t / 2 - kHalfLogTwoPi - wanted) : -t - 1 / t;
+    EXPECT_LE(std::abs(value[i] - wanted), 2e-6 * std::abs(wanted) + 1e-44) << "at " << x[i] << ": " << value[i];
+    EXPECT_LE(std::abs(slope[i] - ratio), 2e-6 * ratio + 1e-44) << "slope at " << x[i] << ": " << slope[i];
+  }
+  const auto limits = Tensor<float>::from({-kInf, kInf, NAN}, {3, 1}, device());
+  const auto got = gaussian_log_cdf(limits, zero, zero).value().to_host();
+  EXPECT_EQ(got[0], -kInf);
+  EXPECT_EQ(got[1], 0);
+  EXPECT_TRUE(std::isnan(got[2]));
+}
+
+TEST_P(Densities, BernoulliLogCdfIsAStairway) {
+  const std::vector<float> x = {-1, -1e-9f, 0, 0.5f, 0.999f, 1, 2, kInf, -kInf, 0, 0};
+  const std::vector<float> logits = {1, 1, 1, -2, 30, 1, 1, 0, 0, -kInf, kInf};
+  const Reals wanted = {-kInf, -kInf, -log1pexp(1), -log1pexp(-2), -log1pexp(30), 0, 0, 0, -kInf, 0, -kInf};
+  Tape tape;
+  const Variable watched = tape.watch(Tensor<float>::from(logits, {11, 1}, device()));
+  const Variable y = bernoulli_log_cdf(Tensor<float>::from(x, {11, 1}, device()), watched);
+  expect_close(y.value().to_host(), wanted, kDensityError, "log cdf");
+  tape.backward(sum(y));
+  const auto slope = tape.grad(watched).to_host();
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const Real p = x[i] >= 0 && x[i] < 1 ? -probability(logits[i]) : 0;
+    EXPECT_NEAR(slope[i], static_cast<double>(p), 1e-6) << i;
+  }
+  const auto nan = Tensor<float>::from({NAN}, {1, 1}, device());
+  EXPECT_TRUE(std::isnan(bernoulli_log_cdf(nan, Tensor<float>::zeros({1, 1}, device())).value().to_host()[0]));
 }
 
 TEST_P(Densities, RowsWithoutUpstreamGradientGiveNoneWhateverTheyAre) {

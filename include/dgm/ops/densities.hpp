@@ -26,10 +26,17 @@ Variable gaussian_kl(const Variable& mean, const Variable& log_scale);
 /// KL(N(mean, scale^2) || N(other_mean, other_scale^2)), summed over d.
 Variable gaussian_kl(const Variable& mean, const Variable& log_scale, const Variable& other_mean,
                      const Variable& other_log_scale);
+/// sum_d log P(X_d <= x_d) for X_d ~ N(mean_d, scale_d^2), to full accuracy in both tails: -t^2/2 - log(-t sqrt(2 pi))
+/// far below the mean. 0 at +inf, -inf at -inf. Gradient, with h = density / probability at t: by x h / scale, by the
+/// mean -h / scale, by the log scale -h t. |error| in its terms t^2 and log h, of which the value is a sum.
+Variable gaussian_log_cdf(const Variable& x, const Variable& mean, const Variable& log_scale);
 
 /// sum_d x_d log p_d + (1 - x_d) log(1 - p_d) with p = sigmoid(logits); x in [0, 1], not only 0 and 1. A logit of
 /// +-inf gives 0 for the x that it makes certain and -inf for others. Gradient x - p by the logits, the logit by x.
 Variable bernoulli_log_density(const Variable& x, const Variable& logits);
+/// sum_d log P(X_d <= x_d) for a bit X_d that is 1 with probability sigmoid(logits): -inf for x_d < 0, log(1 - p_d) for
+/// 0 <= x_d < 1, 0 above. No gradient by x.
+Variable bernoulli_log_cdf(const Variable& x, const Variable& logits);
 /// Entropy of Bernoulli(sigmoid(logits)), summed over d; 0 at a logit of +-inf.
 Variable bernoulli_entropy(const Variable& logits);
 /// KL(Bernoulli(sigmoid(logits)) || Bernoulli(sigmoid(other))), summed over d.
