@@ -10,6 +10,8 @@
 //            forward and backward variables (L2), 4 of its posterior. Arithmetic: 3 fp64 FMA a cell and state, 2 more
 //            with counts. Floor for 30 M cells of 12 words a side on an H200 (4.3 TB/s, 33 T fp64 FMA/s): 0.5 ms of
 //            memory and 0.05 ms of arithmetic a direction; lanes beyond the sentence idle, so expect 3 times that.
+//            Independent words read a cell twice and write it once, 12 bytes: 0.1 ms for the same cells, 0.3 with the
+//            product and the sums by entry. A text that is streamed adds 2 bytes a cell over PCIe: 1.2 ms at 50 GB/s.
 // Order      sums over pairs are sums of whole numbers: equal bits, whatever the order.
 #include "kernels/hmm_alignment.hpp"
 
@@ -79,8 +81,8 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(HmmScatter args) {
   const int lane = static_cast<int>(threadIdx.x) % cuda::kWarp;
   const int64_t stride = int64_t{gridDim.x} * kWarps;
   const int64_t warp = int64_t{blockIdx.x} * kWarps + threadIdx.x / cuda::kWarp;
-  int64_t* const sums = static_cast<int64_t*>(args.scratch);
-  const double unit = kScatterUnit / (args.scale != nullptr ? *args.scale : 1.0f);
+  int64_t* const sums = args.fixed != nullptr ? args.fixed : static_cast<int64_t*>(args.scratch);
+  const double unit = (args.fixed != nullptr ? kHmmFixed : kScatterUnit) / (args.scale != nullptr ? *args.scale : 1.0f);
   for (int64_t r = warp; r < args.pattern.rows; r += stride) {
     for_cells_of_row(args.block, args.pattern, r, lane,
                      [&](int64_t entry, int64_t cell) { add_fixed(sums + entry, args.cells[cell] * unit); });
@@ -97,6 +99,38 @@ __global__ void __launch_bounds__(kThreads) add_kernel(HmmScatter args) {
   const double unit = (args.scale != nullptr ? *args.scale : 1.0f) / kScatterUnit;
   for (int64_t k = int64_t{blockIdx.x} * kThreads + threadIdx.x; k < args.entries; k += stride) {
     args.sums[k] += static_cast<float>(static_cast<double>(sums[k]) * unit);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) null_counts_kernel(HmmNullCounts args) {
+  const int64_t stride = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < args.tokens; i += stride) {
+    if (args.words[i] >= 0) add_fixed(args.sums + args.words[i], args.values[i] * kHmmFixed);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) product_kernel(HmmProduct args) {
+  const int64_t stride = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < args.size; i += stride) {
+    args.cells[i] *= args.by[i];
+  }
+}
+
+// A warp a pair, lanes over steps.
+__global__ void __launch_bounds__(kThreads, 1) independent_kernel(HmmIndependent args) {
+  const int lane = static_cast<int>(threadIdx.x) % cuda::kWarp;
+  const int64_t stride = int64_t{gridDim.x} * kWarps;
+  for (int64_t p = int64_t{blockIdx.x} * kWarps + threadIdx.x / cuda::kWarp; p < args.block.pairs; p += stride) {
+    const HmmStates pair(args.block, args.target_states, p);
+    double log_total = 0;
+    double distance = 0;
+    for (int t = lane; t < pair.steps; t += cuda::kWarp) {
+      hmm_independent_step(args, pair, t, log_total, distance);
+    }
+    log_total = cuda::warp_sum(log_total);
+    distance = cuda::warp_sum(distance);
+    if (lane == 0) args.log_marginal[p] = static_cast<float>(log_total);
+    if (lane == 0 && args.distance != nullptr) args.distance[p] = static_cast<float>(distance);
   }
 }
 
@@ -201,6 +235,7 @@ __device__ bool scaled_pass(const HmmPass& a, const HmmPair& pair, int64_t p, in
     for (int s = lane; s <= S; s += cuda::kWarp) {
       const double null = alpha[t * width + s] * go(s) * a.move[0] * null_emission(t) * inverse[t];
       double& b = beta[(t + 1) * width + s];
+      const double e = s < S ? emission(s, t) : 0;  // its cell may be written below
       step_null += null * b;
       if (a.counts != nullptr && a.stop != nullptr) {
         add_fixed(a.counts + layout.goes() + hmm_distance(s, S), null * b * unit);
@@ -210,7 +245,7 @@ __device__ bool scaled_pass(const HmmPass& a, const HmmPair& pair, int64_t p, in
         const double real = fmax(alpha[(t + 1) * width + s] - null, 0.0);
         a.posterior[pair.cells + s * pair.state_stride + t * pair.step_stride] = static_cast<float>(real * b * weight);
       }
-      if (s < S) b *= emission(s, t) * inverse[t];  // all that the jumps to s still need
+      if (s < S) b *= e * inverse[t];  // all that the jumps to s still need
     }
     step_null = cuda::warp_sum(step_null);
     nulls += step_null;
@@ -328,9 +363,28 @@ void run_cuda(const HmmScatter& args, void* stream) {
   if (args.entries == 0) return;
   const unsigned blocks = cuda::blocks_for(args.entries, kThreads);
   const int64_t items = args.pattern.rows > args.target_tokens ? args.pattern.rows : args.target_tokens;
+  if (args.fixed != nullptr) {
+    if (items > 0) cuda::launch(scatter_kernel, cuda::blocks_for(items, kWarps), kThreads, 0, stream, args);
+    return;
+  }
   cuda::launch(clear_kernel, blocks, kThreads, 0, stream, args);
   if (items > 0) cuda::launch(scatter_kernel, cuda::blocks_for(items, kWarps), kThreads, 0, stream, args);
   cuda::launch(add_kernel, blocks, kThreads, 0, stream, args);
+}
+
+void run_cuda(const HmmNullCounts& args, void* stream) {
+  if (args.tokens == 0) return;
+  cuda::launch(null_counts_kernel, cuda::blocks_for(args.tokens, kThreads), kThreads, 0, stream, args);
+}
+
+void run_cuda(const HmmProduct& args, void* stream) {
+  if (args.size == 0) return;
+  cuda::launch(product_kernel, cuda::blocks_for(args.size, kThreads), kThreads, 0, stream, args);
+}
+
+void run_cuda(const HmmIndependent& args, void* stream) {
+  if (args.block.pairs == 0) return;
+  cuda::launch(independent_kernel, cuda::blocks_for(args.block.pairs, kWarps), kThreads, 0, stream, args);
 }
 
 void run_cuda(const HmmPass& args, void* stream) {

@@ -51,12 +51,53 @@ struct HmmScatter {
   int64_t entries;
   float* sums;    // (entries)
   void* scratch;  // of CUDA
+  /// CUDA, in the place of sums, over many launches: (entries), whole numbers of 1 / kHmmFixed are added.
+  int64_t* fixed = nullptr;
 };
 void run_cpu(const HmmScatter& args);
 void run_cuda(const HmmScatter& args, void* stream);
 inline std::size_t cuda_scratch_bytes(const HmmScatter& args) {
-  return static_cast<std::size_t>(args.entries) * sizeof(int64_t);
+  return args.fixed != nullptr ? 0 : static_cast<std::size_t>(args.entries) * sizeof(int64_t);
 }
+
+/// What is added to whole numbers is rounded to its inverse; sums may reach 2^31.
+inline constexpr double kHmmFixed = 4294967296.0;
+
+/// sums[word of a token] += values[token], as whole numbers of 1 / kHmmFixed; the sum is the same in any order. Unknown
+/// words (-1) are left out.
+struct HmmNullCounts {
+  int64_t tokens;
+  const int32_t* words;
+  const float* values;
+  int64_t* sums;  // (vocabulary)
+};
+void run_cpu(const HmmNullCounts& args);
+void run_cuda(const HmmNullCounts& args, void* stream);
+
+/// cells[c] *= by[c].
+struct HmmProduct {
+  int64_t size;
+  float* cells;
+  const float* by;
+};
+void run_cpu(const HmmProduct& args);
+void run_cuda(const HmmProduct& args, void* stream);
+
+/// Words that are independent given their states (IBM 1, and with a diagonal prior Dyer et al.'s model 2): cells from
+/// t(step word | state word) to posteriors, in place. A pair with an empty side has log marginal 0 and posteriors of 0.
+struct HmmIndependent {
+  HmmBlock block;
+  bool target_states;
+  const int32_t* step_words;   // of the block; -1 unknown
+  const float* null_emission;  // (vocabulary + 1), word w at w + 1
+  const float* diagonal;       // (2): p0 and tension; null: uniform
+  float* cells;
+  float* null_posterior;  // (step words)
+  float* log_marginal;    // (pairs)
+  float* distance;        // (pairs): expected sum of |i/m - j/n| over words not from NULL; null: not wanted
+};
+void run_cpu(const HmmIndependent& args);
+void run_cuda(const HmmIndependent& args, void* stream);
 
 /// Moves towards the end of a sentence are told apart up to this distance.
 inline constexpr int kHmmStops = 33;
@@ -95,7 +136,7 @@ struct HmmPass {
   const float* weight;       // (pairs), of the counts and cells; null: 1
   const float* count_scale;  // what weights are at most; null: 1
 
-  float* posterior;       // (cells), weighted; may be emission on the CPU; null: not wanted
+  float* posterior;       // (cells), weighted; may be emission; null: not wanted
   float* null_posterior;  // (step words), weighted; null: not wanted
   float* log_marginal;    // (pairs)
   int64_t* counts;        // (count_copies, HmmCountsLayout), their sum is added to; null: not wanted

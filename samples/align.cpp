@@ -66,6 +66,7 @@ struct Options {
   int64_t table_most = 5;
   uint64_t seed = 1;
   std::string device = "auto";
+  double device_memory = 8;
   int threads = 0;
   std::string plot;
   int64_t plot_pair = 0;
@@ -155,6 +156,7 @@ Aligner train(const Options& options, const Sides& names) {
                                         .iterations = options.iterations,
                                         .seed = options.seed,
                                         .device = Device::parse(options.device),
+                                        .device_memory = static_cast<int64_t>(options.device_memory * 0x1p30),
                                         .keep_text = true});
   samples::ProgressLine progress;
   aligner.model->train(aligner.text, [&](const AlignmentIteration& iteration) {
@@ -637,7 +639,12 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N; hmm is trained on the CPU in any case")
+  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option(
+         "--device-memory", options.device_memory,
+         "GiB of a GPU that the text may take in training, besides the tables; a larger text is copied there in "
+         "parts, in each iteration")
+      ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
   app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
   app.add_option("--plot", options.plot, "Draw the alignment matrix of a pair here (.png or .svg)");

@@ -10,6 +10,7 @@
 #include "kernels/math/hmm.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -438,6 +439,74 @@ void run_cpu(const HmmScatter& args) {
   for (int64_t i = 0; args.null_cells != nullptr && i < args.target_tokens; ++i) {
     args.sums[args.target_words[i]] += args.null_cells[i];
   }
+}
+
+void run_cpu(const HmmNullCounts& args) {
+  for (int64_t i = 0; i < args.tokens; ++i) {
+    if (args.words[i] >= 0) {
+      args.sums[args.words[i]] += fixed_point(static_cast<double>(args.values[i]) * kHmmFixed);
+    }
+  }
+}
+
+void run_cpu(const HmmProduct& args) {
+  cpu::parallel_ranges(args.size, 1 << 14, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) args.cells[i] *= args.by[i];
+  });
+}
+
+namespace {
+
+// What a step is to hmm_independent_step, for the uniform prior; cells of a row lie side by side.
+void independent_pair(const HmmIndependent& args, const HmmStates& pair, std::vector<float>& sum, double& log_total) {
+  const int64_t rows = args.target_states ? pair.steps : pair.states;
+  const int64_t columns = args.target_states ? pair.states : pair.steps;
+  float* const null = args.null_posterior + pair.first_step;
+  for (int t = 0; t < pair.steps; ++t) null[t] = args.null_emission[args.step_words[pair.first_step + t] + 1];
+  sum.assign(null, null + pair.steps);
+  float* const cells = args.cells + pair.cells;
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* const row = cells + r * columns;
+    if (args.target_states) {
+      for (int64_t c = 0; c < columns; ++c) sum[r] += row[c];
+    } else {
+      for (int64_t c = 0; c < columns; ++c) sum[c] += row[c];
+    }
+  }
+  log_total = -pair.steps * std::log(static_cast<double>(pair.states + 1));
+  for (int t = 0; t < pair.steps; ++t) {
+    log_total += static_cast<double>(std::log(sum[t]));
+    sum[t] = sum[t] == 0.0f ? 0.0f : 1 / sum[t];
+    null[t] *= sum[t];
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    float* const row = cells + r * columns;
+    if (args.target_states) {
+      for (int64_t c = 0; c < columns; ++c) row[c] *= sum[r];
+    } else {
+      for (int64_t c = 0; c < columns; ++c) row[c] *= sum[c];
+    }
+  }
+}
+
+}  // namespace
+
+void run_cpu(const HmmIndependent& args) {
+  cpu::parallel_ranges(args.block.pairs, 32, [&](int64_t begin, int64_t end, int) {
+    std::vector<float> sum;
+    for (int64_t p = begin; p < end; ++p) {
+      const HmmStates pair(args.block, args.target_states, p);
+      double log_total = 0;
+      double distance = 0;
+      if (args.diagonal == nullptr && args.distance == nullptr && pair.states > 0) {
+        independent_pair(args, pair, sum, log_total);
+      } else {
+        for (int t = 0; t < pair.steps; ++t) hmm_independent_step(args, pair, t, log_total, distance);
+      }
+      args.log_marginal[p] = static_cast<float>(log_total);
+      if (args.distance != nullptr) args.distance[p] = static_cast<float>(distance);
+    }
+  });
 }
 
 void run_cpu(const HmmPass& args) {

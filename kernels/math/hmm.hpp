@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/hmm_alignment.hpp"
+#include "kernels/math/diagonal_prior.hpp"
 #include "kernels/math/host_device.hpp"
 
 #include <cmath>
@@ -25,29 +26,73 @@ DGM_HD inline float hmm_power_of_two(float max) {
   return ldexpf(1.0f, exponent < 127 ? exponent : 127);
 }
 
-/// Pair p of a pass: S states, T steps, cell of state s and step t at s * state_stride + t * step_stride.
-struct HmmPair {
+/// Pair p of a block: S states, T steps, cell of state s and step t at s * state_stride + t * step_stride.
+struct HmmStates {
   int states, steps;
   int64_t cells, state_stride, step_stride;
+  int64_t first_state, first_step;
+
+  DGM_HD HmmStates(const HmmBlock& block, bool target_states, int64_t p) {
+    const uint32_t source = block.source_begin[p];
+    const uint32_t target = block.target_begin[p];
+    const int source_words = static_cast<int>(block.source_begin[p + 1] - source);
+    const int target_words = static_cast<int>(block.target_begin[p + 1] - target);
+    cells = block.cell_begin[p];
+    states = target_states ? target_words : source_words;
+    steps = target_states ? source_words : target_words;
+    state_stride = target_states ? 1 : target_words;
+    step_stride = target_states ? target_words : 1;
+    first_state = target_states ? target : source;
+    first_step = target_states ? source : target;
+  }
+};
+
+struct HmmPair : HmmStates {
   const int32_t* state_words;
   const int32_t* step_words;
-  int64_t first_step;
 
-  DGM_HD HmmPair(const HmmPass& a, int64_t p) {
-    const uint32_t source = a.block.source_begin[p];
-    const uint32_t target = a.block.target_begin[p];
-    const int source_words = static_cast<int>(a.block.source_begin[p + 1] - source);
-    const int target_words = static_cast<int>(a.block.target_begin[p + 1] - target);
-    cells = a.block.cell_begin[p];
-    states = a.target_states ? target_words : source_words;
-    steps = a.target_states ? source_words : target_words;
-    state_stride = a.target_states ? 1 : target_words;
-    step_stride = a.target_states ? target_words : 1;
-    first_step = a.target_states ? source : target;
-    state_words = a.state_words + (a.target_states ? target : source);
+  DGM_HD HmmPair(const HmmPass& a, int64_t p) : HmmStates(a.block, a.target_states, p) {
+    state_words = a.state_words + first_state;
     step_words = a.step_words + first_step;
   }
 };
+
+/// Posteriors of one step's cells and of NULL; adds the step's log marginal and its expected distance.
+DGM_HD inline void hmm_independent_step(const HmmIndependent& a, const HmmStates& pair, int t, double& log_marginal,
+                                        double& distance) {
+  float* const null_posterior = a.null_posterior + pair.first_step + t;
+  *null_posterior = 0.0f;
+  if (pair.states == 0) return;
+  float* const cells = a.cells + pair.cells + t * pair.step_stride;
+  float null = a.null_emission[a.step_words[pair.first_step + t] + 1];
+  float factor = 1.0f;
+  float tension = 0.0f;
+  const float at = static_cast<float>(t + 1) / static_cast<float>(pair.steps);
+  const float width = 1.0f / static_cast<float>(pair.states);
+  if (a.diagonal != nullptr) {
+    null *= a.diagonal[0];
+    tension = a.diagonal[1];
+    const DiagonalSum sum = diagonal_sum(t + 1, pair.steps, pair.states, static_cast<double>(tension));
+    factor = static_cast<float>((1.0 - static_cast<double>(a.diagonal[0])) / sum.sum);
+  }
+  const auto away = [&](int s) { return fabsf(at - static_cast<float>(s + 1) * width); };
+  const auto term = [&](int s) {
+    const float value = cells[s * pair.state_stride];
+    return a.diagonal != nullptr ? value * factor * expf(-tension * away(s)) : value;
+  };
+  float sum = null;
+  for (int s = 0; s < pair.states; ++s) sum += term(s);
+  const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+  float far = 0.0f;
+  for (int s = 0; s < pair.states; ++s) {
+    const float posterior = term(s) * inverse;
+    far += posterior * away(s);
+    cells[s * pair.state_stride] = posterior;
+  }
+  *null_posterior = null * inverse;
+  log_marginal += static_cast<double>(logf(a.diagonal != nullptr ? sum : sum / static_cast<float>(pair.states + 1)));
+  distance += static_cast<double>(far);
+}
 
 /// Class of a state; state S is the beginning, of the last class.
 DGM_HD inline int64_t hmm_class(const HmmPass& a, const HmmPair& pair, int state) {

@@ -3,6 +3,7 @@
 #include <dgm/decide/align.hpp>
 #include <dgm/models/hmm_alignment.hpp>
 
+#include "tests/support/devices.hpp"
 #include "tests/support/files.hpp"
 
 #include <gtest/gtest.h>
@@ -89,7 +90,7 @@ std::vector<Links> links_of(const AlignmentModel& model, const Bitext& bitext, c
   return result;
 }
 
-TEST(HmmAlignmentModel, AnIterationInOneDirectionNeverLowersTheLikelihood) {
+TEST(HmmAlignmentTraining, AnIterationInOneDirectionNeverLowersTheLikelihood) {
   const KnownText text = known_text(400, 3);
   for (const auto directions : {AlignmentDirections::forward, AlignmentDirections::reverse}) {
     std::vector<AlignmentIteration> told;
@@ -108,7 +109,7 @@ TEST(HmmAlignmentModel, AnIterationInOneDirectionNeverLowersTheLikelihood) {
   }
 }
 
-TEST(HmmAlignmentModel, AgreementAlignsBetterThanEitherDirectionAndTheirIntersection) {
+TEST(HmmAlignmentTraining, AgreementAlignsBetterThanEitherDirectionAndTheirIntersection) {
   const KnownText text = known_text(400, 5);
   const auto error = [&](AlignmentDirections directions, const Linking& linking) {
     const auto model = trained(text.bitext, directions);
@@ -119,7 +120,7 @@ TEST(HmmAlignmentModel, AgreementAlignsBetterThanEitherDirectionAndTheirIntersec
   EXPECT_LT(agreement, 0.6 * error(AlignmentDirections::reverse, {}));
 }
 
-TEST(HmmAlignmentModel, EqualBitsForAnyNumberOfThreads) {
+TEST(HmmAlignmentTraining, EqualBitsForAnyNumberOfThreads) {
   const KnownText text = known_text(700, 7);
   const int before = cpu_threads();
   const auto tensors = [&](int threads) {
@@ -133,7 +134,7 @@ TEST(HmmAlignmentModel, EqualBitsForAnyNumberOfThreads) {
   EXPECT_EQ(one, tensors(3));
 }
 
-TEST(HmmAlignmentModel, ASavedModelGivesTheSamePosteriorsBitForBit) {
+TEST(HmmAlignmentTraining, ASavedModelGivesTheSamePosteriorsBitForBit) {
   const TempDir folder;
   const KnownText text = known_text(300, 9);
   for (const auto directions :
@@ -161,7 +162,7 @@ TEST(HmmAlignmentModel, ASavedModelGivesTheSamePosteriorsBitForBit) {
   }
 }
 
-TEST(HmmAlignmentModel, PosteriorsOfAWordSumToAtMostOne) {
+TEST(HmmAlignmentTraining, PosteriorsOfAWordSumToAtMostOne) {
   const KnownText text = known_text(200, 11);
   const auto model = trained(text.bitext, AlignmentDirections::both);
   AlignmentPosteriors out;
@@ -183,7 +184,7 @@ TEST(HmmAlignmentModel, PosteriorsOfAWordSumToAtMostOne) {
   }
 }
 
-TEST(HmmAlignmentModel, EmptySidesUnknownWordsAndLongPairsHaveAnAnswer) {
+TEST(HmmAlignmentTraining, EmptySidesUnknownWordsAndLongPairsHaveAnAnswer) {
   KnownText text = known_text(100, 13);
   Bitext& b = text.bitext;
   const auto add = [&](int source, int target, int32_t word) {
@@ -213,7 +214,7 @@ TEST(HmmAlignmentModel, EmptySidesUnknownWordsAndLongPairsHaveAnAnswer) {
   EXPECT_THROW(trained(nothing, AlignmentDirections::both), ArgumentError);
 }
 
-TEST(HmmAlignmentModel, TranslationsComeMostProbableFirstInBothDirections) {
+TEST(HmmAlignmentTraining, TranslationsComeMostProbableFirstInBothDirections) {
   const KnownText text = known_text(800, 15);
   const auto model = trained(text.bitext, AlignmentDirections::both);
   for (const bool reverse : {false, true}) {
@@ -225,6 +226,101 @@ TEST(HmmAlignmentModel, TranslationsComeMostProbableFirstInBothDirections) {
   EXPECT_EQ(model->translations(false, AlignmentModel::kNull, 2).size(), 2u);
   EXPECT_TRUE(trained(text.bitext, AlignmentDirections::forward)->translations(true, 2, 3).empty());
 }
+
+class HmmAlignmentModel : public OnEveryDevice {
+ protected:
+  static Bitext with_odd_pairs(int pairs) {
+    Bitext bitext = known_text(pairs, 17).bitext;
+    bitext.source_words[2] = bitext.target_words[4] = Vocabulary::kUnknown;
+    const auto end_pair = [&] {
+      bitext.source_offsets.push_back(static_cast<int64_t>(bitext.source_words.size()));
+      bitext.target_offsets.push_back(static_cast<int64_t>(bitext.target_words.size()));
+    };
+    bitext.source_words.push_back(5);  // an empty target side
+    end_pair();
+    end_pair();  // both empty
+    bitext.target_words.push_back(6);
+    end_pair();
+    bitext.source_words.push_back(7);
+    for (int i = 0; i < 40; ++i) bitext.target_words.push_back(i);  // more than a warp
+    end_pair();
+    return bitext;
+  }
+  int pairs() const { return on_simulated_device() ? 30 : 200; }
+
+  std::unique_ptr<AlignmentModel> trained_on(Device device, const Bitext& bitext, AlignmentDirections directions,
+                                             std::vector<AlignmentIteration>& told, int64_t memory = 0) const {
+    auto model = make_hmm_alignment(
+        {.directions = directions, .iterations = 2, .device = device, .device_memory = memory}, few_);
+    model->train(bitext, [&](const AlignmentIteration& iteration) { told.push_back(iteration); });
+    return model;
+  }
+
+  HmmAlignmentOptions few_ = {.ibm1_iterations = 2, .jump_words = 5};
+};
+
+TEST_P(HmmAlignmentModel, TrainsAndAlignsAsOnTheCpu) {
+  const Bitext bitext = with_odd_pairs(pairs());
+  for (const auto directions :
+       {AlignmentDirections::both, AlignmentDirections::forward, AlignmentDirections::reverse}) {
+    std::vector<AlignmentIteration> wanted_told, told;
+    const auto wanted = trained_on(Device::cpu(), bitext, directions, wanted_told);
+    const auto model = trained_on(device(), bitext, directions, told);
+    ASSERT_EQ(told.size(), wanted_told.size());
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      EXPECT_EQ(told[i].words, wanted_told[i].words);
+      EXPECT_EQ(told[i].stage, wanted_told[i].stage);
+      for (const std::size_t d : {0, 1}) {
+        EXPECT_NEAR(told[i].log_likelihood[d], wanted_told[i].log_likelihood[d],
+                    2e-5 * std::abs(wanted_told[i].log_likelihood[d]))
+            << "iteration " << i + 1 << ", direction " << d;
+      }
+    }
+    AlignmentPosteriors a, b;
+    wanted->posteriors(bitext, 0, bitext.pairs(), a);
+    model->posteriors(bitext, 0, bitext.pairs(), b);
+    EXPECT_EQ(a.offsets, b.offsets);
+    for (const auto& [x, y] : {std::pair{&a.forward, &b.forward}, std::pair{&a.reverse, &b.reverse}}) {
+      ASSERT_EQ(x->size(), y->size());
+      for (std::size_t i = 0; i < x->size(); ++i) ASSERT_NEAR((*x)[i], (*y)[i], 2e-4) << "cell " << i;
+    }
+  }
+}
+
+TEST_P(HmmAlignmentModel, ATextThatIsCopiedInPartsGivesTheSameBits) {
+  const Bitext bitext = with_odd_pairs(pairs());
+  std::vector<AlignmentIteration> whole_told;
+  const auto whole = trained_on(device(), bitext, AlignmentDirections::both, whole_told);
+  for (const int64_t memory : {int64_t{1}, int64_t{20'000}}) {
+    std::vector<AlignmentIteration> told;
+    const auto parts = trained_on(device(), bitext, AlignmentDirections::both, told, memory);
+    EXPECT_EQ(parts->to_tensors().tensors, whole->to_tensors().tensors) << memory << " bytes";
+    for (std::size_t i = 0; i < told.size(); ++i) {
+      EXPECT_EQ(told[i].log_likelihood, whole_told[i].log_likelihood) << memory << " bytes, iteration " << i + 1;
+    }
+  }
+}
+
+TEST_P(HmmAlignmentModel, ALoadedModelGivesTheSameBits) {
+  const Bitext bitext = with_odd_pairs(pairs());
+  std::vector<AlignmentIteration> told;
+  const auto model = trained_on(device(), bitext, AlignmentDirections::both, told);
+  TempDir dir;
+  save_alignment_model(dir / "m", *model, *bitext.source, *bitext.target);
+  const LoadedAlignmentModel loaded = load_alignment_model(dir / "m", device());
+  AlignmentPosteriors all, part;
+  model->posteriors(bitext, 0, bitext.pairs(), all);
+  std::vector<float> forward, reverse;
+  for (int64_t first = 0; first < bitext.pairs(); first += 7) {
+    loaded.model->posteriors(bitext, first, std::min(first + 7, bitext.pairs()), part);
+    forward.insert(forward.end(), part.forward.begin(), part.forward.end());
+    reverse.insert(reverse.end(), part.reverse.begin(), part.reverse.end());
+  }
+  EXPECT_EQ(all.forward, forward);
+  EXPECT_EQ(all.reverse, reverse);
+}
+
+DGM_ON_EVERY_DEVICE(HmmAlignmentModel);
 
 }  // namespace
 }  // namespace dgm::test

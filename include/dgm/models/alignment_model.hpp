@@ -38,8 +38,10 @@ struct AlignmentOptions {
   /// Of the model's last stage; 0 is the model's default: 5, of neural 10, after 5 iterations of ibm1.
   int iterations = 0;
   std::uint64_t seed = 1;
-  /// hmm is trained and queried on the CPU whatever this is.
   Device device = Device::cpu();
+  /// Bytes of a GPU's memory that the text of an hmm may take in training, besides the tables; 0: 8 GiB. A larger text is
+  /// copied there in parts, in each iteration again, to the same bits.
+  std::int64_t device_memory = 0;
   DiagonalOptions diagonal = {};
   /// ibm1, diagonal and neural: whether the text is kept as training compiled it, 2 bytes a cell and direction, so that
   /// posteriors of its own pairs need not compile them again. They are the same bits.
