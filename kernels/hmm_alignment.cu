@@ -109,6 +109,13 @@ __global__ void __launch_bounds__(kThreads) null_counts_kernel(HmmNullCounts arg
   }
 }
 
+__global__ void __launch_bounds__(kThreads) from_fixed_kernel(HmmFromFixed args) {
+  const int64_t stride = int64_t{gridDim.x} * kThreads;
+  for (int64_t k = int64_t{blockIdx.x} * kThreads + threadIdx.x; k < args.size; k += stride) {
+    args.values[k] = static_cast<float>(static_cast<double>(args.fixed[k]) / kHmmFixed);
+  }
+}
+
 __global__ void __launch_bounds__(kThreads) product_kernel(HmmProduct args) {
   const int64_t stride = int64_t{gridDim.x} * kThreads;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < args.size; i += stride) {
@@ -375,6 +382,11 @@ void run_cuda(const HmmScatter& args, void* stream) {
 void run_cuda(const HmmNullCounts& args, void* stream) {
   if (args.tokens == 0) return;
   cuda::launch(null_counts_kernel, cuda::blocks_for(args.tokens, kThreads), kThreads, 0, stream, args);
+}
+
+void run_cuda(const HmmFromFixed& args, void* stream) {
+  if (args.size == 0) return;
+  cuda::launch(from_fixed_kernel, cuda::blocks_for(args.size, kThreads), kThreads, 0, stream, args);
 }
 
 void run_cuda(const HmmProduct& args, void* stream) {

@@ -74,6 +74,15 @@ struct HmmNullCounts {
 void run_cpu(const HmmNullCounts& args);
 void run_cuda(const HmmNullCounts& args, void* stream);
 
+/// values[k] = fixed[k] / kHmmFixed.
+struct HmmFromFixed {
+  int64_t size;
+  const int64_t* fixed;
+  float* values;
+};
+void run_cpu(const HmmFromFixed& args);
+void run_cuda(const HmmFromFixed& args, void* stream);
+
 /// cells[c] *= by[c].
 struct HmmProduct {
   int64_t size;

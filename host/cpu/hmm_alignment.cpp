@@ -449,6 +449,12 @@ void run_cpu(const HmmNullCounts& args) {
   }
 }
 
+void run_cpu(const HmmFromFixed& args) {
+  for (int64_t k = 0; k < args.size; ++k) {
+    args.values[k] = static_cast<float>(static_cast<double>(args.fixed[k]) / kHmmFixed);
+  }
+}
+
 void run_cpu(const HmmProduct& args) {
   cpu::parallel_ranges(args.size, 1 << 14, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) args.cells[i] *= args.by[i];

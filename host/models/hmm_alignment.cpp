@@ -176,8 +176,10 @@ class Expectations {
   void collect() {
     const auto number = [](std::int64_t fixed) { return static_cast<double>(fixed) / kernels::kHmmFixed; };
     if (cuda_) {
-      const std::vector<std::int64_t> links = links_.to_host();
-      for (std::size_t k = 0; k < links.size(); ++k) translations_.counts[k] = static_cast<float>(number(links[k]));
+      auto links = Tensor<float>::empty(links_.shape(), stream_);
+      run(stream_, kernels::HmmFromFixed{links.size(), links_.data(), links.data()});
+      std::vector<float>& to = translations_.counts;
+      detail::copy_to_host(to.data(), links.data(), stream_, to.size() * sizeof(float));
     }
     for (int direction = 0; direction < 2; ++direction) {
       std::vector<double>& to = direction == 0 ? translations_.null_counts_forward : translations_.null_counts_reverse;
@@ -226,7 +228,7 @@ void HmmAlignment::train(const Bitext& bitext, const Report& report) {
   targets_ = target.size();
   const Stream stream = device_;
   const Cooccurrence pattern(view, HmmBlocks::options(view, stream, memory_));
-  HmmBlocks blocks(pattern, view, stream, memory_);
+  HmmBlocks blocks(pattern, view, stream, memory_, both() ? Directions::both : Directions::one);
   HmmTranslations t(pattern, source, target, hmm_, both());
   jumps_[0] = HmmJumps(hmm_, frequencies(view.source_words, sources_));
   jumps_[1] = both() ? HmmJumps(hmm_, frequencies(view.target_words, targets_)) : HmmJumps();

@@ -35,7 +35,8 @@ Cooccurrence::Options HmmBlocks::options(const BitextView& text, const Stream& s
   return result;
 }
 
-HmmBlocks::HmmBlocks(const Cooccurrence& pattern, const BitextView& text, const Stream& stream, std::int64_t memory)
+HmmBlocks::HmmBlocks(const Cooccurrence& pattern, const BitextView& text, const Stream& stream, std::int64_t memory,
+                     Directions directions)
     : pattern_(pattern), text_(text) {
   std::int64_t most_cells = 0;
   std::int64_t most_sources = 0;
@@ -52,7 +53,8 @@ HmmBlocks::HmmBlocks(const Cooccurrence& pattern, const BitextView& text, const 
   const bool cuda = stream.device().is_cuda();
   for (int lane = 0; lane < (cuda ? 2 : 1); ++lane) {
     const Stream own = lane == 0 ? stream : Stream::create(stream.device());
-    lanes_.push_back({own, Tensor<float>::empty({most_cells}, own), Tensor<float>::empty({most_cells}, own),
+    lanes_.push_back({own, Tensor<float>::empty({most_cells}, own),
+                      Tensor<float>::empty({directions == Directions::both ? most_cells : 0}, own),
                       Tensor<float>::empty({most_targets}, own), Tensor<float>::empty({most_sources}, own)});
   }
   if (!cuda) return;
@@ -98,6 +100,7 @@ HmmText HmmBlocks::on_host(std::size_t b) const {
                       .widest_narrow = 65536},
           .source_words = text_.source_words.data() + text_.source_offsets[at(block.first_pair)],
           .target_words = text_.target_words.data() + text_.target_offsets[at(block.first_pair)],
+          .target_entries = block.target_words.data(),
           .first_pair = block.first_pair,
           .cells = cell_begin.back(),
           .source_tokens = block.source_begin.back(),
@@ -117,6 +120,7 @@ HmmBlocks::Places HmmBlocks::places(std::size_t b) const {
   places.cell_begin = take(cell_begin_[b].size(), 8);
   places.source_words = take(block.source_begin.back(), 4);
   places.target_words = take(block.target_begin.back(), 4);
+  places.target_entries = take(block.target_begin.back(), 4);
   places.row = take(block.rows.size(), 4);
   places.row_begin = take(block.row_begin.size(), 4);
   places.row_cells = take(block.rows.size(), 8);
@@ -140,6 +144,7 @@ std::shared_ptr<detail::Buffer> HmmBlocks::upload(std::size_t b, const Stream& s
   put(places.cell_begin, host.block.cell_begin, (pairs + 1) * 8);
   put(places.source_words, host.source_words, at(host.source_tokens) * 4);
   put(places.target_words, host.target_words, at(host.target_tokens) * 4);
+  put(places.target_entries, host.target_entries, at(host.target_tokens) * 4);
   put(places.row, host.pattern.row, rows * 4);
   put(places.row_begin, host.pattern.row_begin, (rows + 1) * 4);
   put(places.row_cells, host.pattern.row_cells, rows * 8);
@@ -168,13 +173,14 @@ HmmText HmmBlocks::text(std::size_t b, const Lane& lane) {
   move(text.block.cell_begin, places.cell_begin);
   move(text.source_words, places.source_words);
   move(text.target_words, places.target_words);
+  move(text.target_entries, places.target_entries);
   move(text.pattern.row, places.row);
   move(text.pattern.row_begin, places.row_begin);
   move(text.pattern.row_cells, places.row_cells);
   move(text.pattern.occurrences, places.occurrences);
   move(text.pattern.narrow, places.narrow);
   move(text.pattern.wide, places.wide);
-  text.pattern.row_offsets = row_offsets_->data();
+  text.pattern.row_offsets = row_offsets();
   return text;
 }
 

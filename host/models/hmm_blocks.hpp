@@ -19,8 +19,11 @@ struct HmmText {
   kernels::HmmPattern pattern;
   const std::int32_t* source_words;  // -1 for unknown ones
   const std::int32_t* target_words;
+  const std::int32_t* target_entries;  // the same, and the vocabulary's size for unknown ones: entries of NULL's row
   std::int64_t first_pair, cells, source_tokens, target_tokens;
 };
+
+enum class Directions { one, both };
 
 /// All blocks of a text. On the CPU they lie where they are. On a GPU they are copied, each once if they fit into the
 /// memory that is allowed, else again in each round: by two streams in turns, so that one's copies go on while the
@@ -31,7 +34,9 @@ class HmmBlocks {
   static Cooccurrence::Options options(const BitextView& text, const Stream& stream, std::int64_t memory);
 
   /// memory    bytes of a GPU that the text may take.
-  HmmBlocks(const Cooccurrence& pattern, const BitextView& text, const Stream& stream, std::int64_t memory);
+  /// directions whose cells the lanes have room for; pattern and text must live as long.
+  HmmBlocks(const Cooccurrence& pattern, const BitextView& text, const Stream& stream, std::int64_t memory,
+            Directions directions);
 
   /// What one stream works with.
   struct Lane {
@@ -53,12 +58,16 @@ class HmmBlocks {
   }
   /// Whether the text is copied anew in each round.
   bool streamed() const { return streamed_; }
+  /// The pattern's, for launches.
+  const std::int64_t* row_offsets() const {
+    return row_offsets_ ? row_offsets_->data() : pattern_.row_offsets().data();
+  }
 
  private:
   // Where the arrays of a block lie in its copy.
   struct Places {
-    std::size_t source_begin, target_begin, cell_begin, source_words, target_words, row, row_begin, row_cells,
-        occurrences, narrow, wide, bytes;
+    std::size_t source_begin, target_begin, cell_begin, source_words, target_words, target_entries, row, row_begin,
+        row_cells, occurrences, narrow, wide, bytes;
   };
 
   std::size_t blocks() const { return pattern_.blocks().size(); }

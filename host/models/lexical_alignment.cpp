@@ -7,6 +7,7 @@
 
 #include "host/core/check.hpp"
 #include "host/models/alignment_models.hpp"
+#include "host/models/streamed_counts.hpp"
 #include "kernels/math/diagonal_prior.hpp"
 
 #include <chrono>
@@ -21,6 +22,7 @@ namespace {
 
 // Of pairs of words that training did not see together.
 constexpr float kFloor = 1e-9f;
+constexpr int64_t kDeviceMemory = int64_t{8} << 30;
 // As Dyer et al. have them.
 constexpr float kLowTension = 0.1f;
 constexpr float kHighTension = 14.0f;
@@ -40,28 +42,40 @@ const char* name_of(Lexical kind) {
 class LexicalDirection {
  public:
   LexicalDirection(Lexical kind, const AlignmentOptions& options)
-      : kind_(kind), options_(options.diagonal), seed_(options.seed) {}
+      : kind_(kind),
+        options_(options.diagonal),
+        seed_(options.seed),
+        memory_(options.device_memory > 0 ? options.device_memory : kDeviceMemory) {}
 
   // words: those of the given side, for the network's features; may be null.
   void begin(const BitextView& text, const Vocabulary* words, const Stream& stream) {
-    const auto pattern = std::make_shared<const Cooccurrence>(text);
-    cells_.emplace(pattern, stream);
-    if (kind_ == Lexical::neural) network_.emplace(pattern, words, stream, NeuralTableOptions{.seed = seed_});
+    const bool streamed = kind_ != Lexical::neural && StreamedCounts::needed(text, stream, memory_);
+    pattern_ = std::make_shared<const Cooccurrence>(
+        text, streamed ? HmmBlocks::options(text, stream, memory_) : Cooccurrence::Options());
+    streamed ? void(streamed_.emplace(pattern_, text, stream, memory_)) : void(cells_.emplace(pattern_, stream));
+    if (kind_ == Lexical::neural) network_.emplace(pattern_, words, stream, NeuralTableOptions{.seed = seed_});
     tension_ = options_.tension;
-    table_.emplace(Tensor<float>::full({cells_->pattern().entries()},
+    table_.emplace(Tensor<float>::full({pattern_->entries()},
                                        1.0f / static_cast<float>(std::max(1, text.target_vocabulary)), stream));
   }
 
   // One iteration of EM; the log likelihood before it.
   double iterate(bool optimise_tension) {
-    const std::optional<Tensor<float>> prior = prior_tensor(cells_->stream());
-    const AlignmentCounts counts = sparse_alignment_counts(*cells_, *table_, prior ? &*prior : nullptr);
+    const std::optional<Tensor<float>> prior = prior_tensor(table_->stream());
+    const Tensor<float>* const diagonal = prior ? &*prior : nullptr;
+    const AlignmentCounts counts =
+        streamed_ ? streamed_->counts(*table_, diagonal) : sparse_alignment_counts(*cells_, *table_, diagonal);
     const std::vector<double> totals = counts.totals.to_host();
     if (is_diagonal() && optimise_tension) {
-      const double aligned = static_cast<double>(cells_->pattern().target_tokens()) - totals[1];
+      const double aligned = static_cast<double>(pattern_->target_tokens()) - totals[1];
       tension_ = static_cast<float>(next_tension(totals[2] / std::max(aligned, 1e-300)));
     }
-    sparse_alignment_normalise(*cells_, counts.counts, is_diagonal() ? options_.alpha : 0.0f, *table_);
+    const float alpha = is_diagonal() ? options_.alpha : 0.0f;
+    if (streamed_) {
+      streamed_->normalise(counts.counts, alpha, *table_);
+    } else {
+      sparse_alignment_normalise(*cells_, counts.counts, alpha, *table_);
+    }
     return totals[0];
   }
 
@@ -74,13 +88,15 @@ class LexicalDirection {
     return before;
   }
 
-  int64_t tokens() const { return cells_->pattern().target_tokens(); }
+  int64_t tokens() const { return pattern_->target_tokens(); }
 
   // Keeps the table; of the text what aligning it needs, or nothing.
   void finish(bool keep_text) {
-    result_ = TranslationTable(cells_->pattern(), table_->to_host());
+    result_ = TranslationTable(*pattern_, table_->to_host());
     network_.reset();
-    if (keep_text) {
+    streamed_.reset();
+    pattern_.reset();
+    if (keep_text && cells_) {
       table_ = tensor(result_.own_values(cells_->pattern(), kFloor), cells_->stream());
     } else {
       cells_.reset();
@@ -149,7 +165,7 @@ class LexicalDirection {
   double prior_distance(double tension) const {
     double sum = 0;
     double words = 0;
-    for (const auto& lengths : cells_->pattern().lengths()) {
+    for (const auto& lengths : pattern_->lengths()) {
       if (lengths.source == 0) continue;
       for (int32_t i = 1; i <= lengths.target; ++i) {
         sum += static_cast<double>(lengths.pairs) * diagonal_sum(i, lengths.target, lengths.source, tension).distance;
@@ -164,8 +180,11 @@ class LexicalDirection {
   Lexical kind_;
   DiagonalOptions options_;
   uint64_t seed_;
+  int64_t memory_;
   float tension_ = 0;
+  std::shared_ptr<const Cooccurrence> pattern_;
   std::optional<AlignmentCells> cells_;
+  std::optional<StreamedCounts> streamed_;  // in the place of cells
   std::optional<NeuralTranslationTable> network_;
   std::optional<Tensor<float>> table_;
   TranslationTable result_;

@@ -263,6 +263,39 @@ TEST_P(LexicalAlignment, ATextThatIsKeptGivesTheSameBits) {
   }
 }
 
+TEST_P(LexicalAlignment, ATextThatIsCopiedInPartsGivesTheSameModel) {
+  Bitext bitext = made_up(some_pairs(), 30, 8, 16);
+  bitext.source_words[3] = bitext.target_words[5] = Vocabulary::kUnknown;
+  for (const std::string name : {"ibm1", "diagonal"}) {
+    const auto train = [&](int64_t memory, std::vector<AlignmentIteration>& told) {
+      AlignmentOptions how = options(name, 3);
+      how.device_memory = memory;
+      how.keep_text = true;
+      auto model = make_alignment_model(how);
+      model->train(bitext, [&](const AlignmentIteration& iteration) { told.push_back(iteration); });
+      return model;
+    };
+    std::vector<AlignmentIteration> whole_told, parts_told, others_told;
+    const auto whole = train(0, whole_told);
+    const auto parts = train(1, parts_told);
+    EXPECT_EQ(train(4000, others_told)->to_tensors().tensors, parts->to_tensors().tensors) << name;
+    for (std::size_t i = 0; i < whole_told.size(); ++i) {
+      for (const std::size_t d : {0, 1}) {
+        const double wanted = whole_told[i].log_likelihood[d];
+        EXPECT_NEAR(parts_told[i].log_likelihood[d], wanted, 1e-5 * std::abs(wanted))
+            << name << ", iteration " << i + 1;
+        EXPECT_EQ(parts_told[i].words[d], whole_told[i].words[d]);
+      }
+    }
+    AlignmentPosteriors a, b;
+    whole->posteriors(bitext, 0, bitext.pairs(), a);
+    parts->posteriors(bitext, 0, bitext.pairs(), b);
+    ASSERT_EQ(a.forward.size(), b.forward.size());
+    for (std::size_t i = 0; i < a.forward.size(); ++i) ASSERT_NEAR(a.forward[i], b.forward[i], 1e-4) << name << i;
+    for (std::size_t i = 0; i < a.reverse.size(); ++i) ASSERT_NEAR(a.reverse[i], b.reverse[i], 1e-4) << name << i;
+  }
+}
+
 TEST_P(LexicalAlignment, TrainsOneDirectionAlone) {
   const Bitext bitext = made_up(20, 10, 6, 7);
   for (const auto directions : {AlignmentDirections::forward, AlignmentDirections::reverse}) {
