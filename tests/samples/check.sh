@@ -118,6 +118,25 @@ if [ -x "$compare" ]; then
   ends_well refused "$compare" $small --plot c.gif
 fi
 
+factors=$samples/latent_factors
+if [ -x "$factors" ]; then
+  small="--epochs 1 --hidden 4 --embedding 4 --bits 3 --evaluate 5"
+  awk 'BEGIN { for (i = 0; i < 30; ++i) print "casa" i % 4 }' >words.txt
+  printf 'casa\n\nmesa\n' >gap.txt
+  printf 'casa\nma\361ana\n' >latin1.txt
+  ends_well ok "$factors" --help
+  ends_well ok "$factors" $small --data words.txt --save factors.safetensors --generate 3 --explain casa1
+  ends_well ok "$factors" $small --data words.txt --load factors.safetensors
+  ends_well ok "$factors" $small --data words.txt --model lstm
+  ends_well refused "$factors" $small --data absent.txt
+  ends_well refused "$factors" $small --data words.txt --load model.safetensors
+  ends_well refused "$factors" $small --data words.txt --load bad.safetensors
+  ends_well refused "$factors" $small --data words.txt --bits 40
+  ends_well refused "$factors" $small --data words.txt --explain casa9
+  ends_well refused "$factors" $small --data words.txt --checkpoint "$work/no/such/folder/c"
+  for file in empty.csv gap.txt latin1.txt zeros.csv binary.csv; do ends_well refused "$factors" $small --data $file; done
+fi
+
 align=$samples/align
 if [ -x "$align" ]; then
   printf 'the house\nthe book\na book\n' >text.s
