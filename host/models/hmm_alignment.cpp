@@ -375,6 +375,7 @@ void HmmAlignment::posteriors(const Bitext& bitext, std::int64_t first, std::int
                                    .pattern = {},
                                    .source_words = source_words,
                                    .target_words = target_words,
+                                   .target_entries = nullptr,
                                    .first_pair = 0,
                                    .cells = cell_begin.back(),
                                    .source_tokens = source_begin.back(),
