@@ -40,8 +40,8 @@ struct AlignmentOptions {
   std::uint64_t seed = 1;
   Device device = Device::cpu();
   /// Bytes of a GPU's memory that the text may take in training, besides the tables; 0: 8 GiB. A larger text is copied
-  /// there in parts, in each iteration again: for an hmm to the same bits, for ibm1 and diagonal to the same bits for parts
-  /// of any size. neural needs the whole text there.
+  /// there in parts, in each iteration again: for an hmm to the same bits, for ibm1 and diagonal to the same bits for
+  /// parts of any size. neural needs the whole text there.
   std::int64_t device_memory = 0;
   DiagonalOptions diagonal = {};
   /// ibm1, diagonal and neural: whether the text is kept as training compiled it, 2 bytes a cell and direction, so that
