@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Images from a few numbers: a continuous latent vector z, from which a network computes every pixel,
 //
-//   p(x) = ∫ N(z; 0, I) prod_d Bernoulli(x_d; sigmoid(f_d(z))) dz.
+//   p(x) = ∫ N(z; 0, I) prod_d Bernoulli(x_d; sigmoid(f_d(z))) dz,
 //
+// or with Categorical(level of x_d; softmax(f_d(z))) for pixels of several grey levels (--pixels categorical).
 // The integral has no closed form: the model is trained on an estimate of its gradient (--estimator), with a second
 // network for the proposal q(z | x), and judged by importance sampling.
 //
@@ -14,9 +15,10 @@
 #include <dgm/data/table.hpp>
 #include <dgm/data/text_table.hpp>
 #include <dgm/inference/elbo.hpp>
+#include <dgm/inference/hamiltonian.hpp>
 #include <dgm/inference/importance.hpp>
+#include <dgm/inference/wake_sleep.hpp>
 #include <dgm/models/variational_autoencoder.hpp>
-#include <dgm/ops/activations.hpp>
 #include <dgm/ops/elementwise.hpp>
 #include <dgm/ops/reductions.hpp>
 #include <dgm/ops/vector_sample.hpp>
@@ -46,7 +48,9 @@ struct Options {
   int64_t epochs = 100;
   int64_t batch = 100;
   double rate = 1e-3;
-  std::string binarise = "dynamic";
+  std::string pixels = "binary";
+  int64_t levels = 0;
+  std::string binarise;
   double free_bits = 0;
   int64_t kl_warmup = 0;
   int64_t patience = 0;
@@ -78,7 +82,8 @@ struct Images {
 };
 
 struct Data {
-  double white = 1;  // the value that is 1
+  double white = 1;    // the value that is 1
+  int64_t levels = 2;  // of grey
   Images train;
   Images valid;
   std::vector<double> means;      // of the training pixels
@@ -120,8 +125,17 @@ Table some_rows(const Table& table, const std::vector<std::size_t>& rows) {
   return result;
 }
 
+// The nearest of so many levels.
+Tensor<float> rounded(const Tensor<float>& grey, int64_t levels) {
+  std::vector<float> values = grey.to_host();
+  const auto n = static_cast<float>(levels - 1);
+  for (float& value : values) value = std::round(value * n) / n;
+  return Tensor<float>::from(values, grey.shape(), grey.stream());
+}
+
 // Without --valid every tenth row is held out.
-Data load(const Options& options, std::optional<double> white, const Stream& stream) {
+// white and levels: of a model that is loaded.
+Data load(const Options& options, std::optional<double> white, std::optional<int64_t> levels, const Stream& stream) {
   const Table all = read_table(options.data);
   std::optional<Table> valid;
   if (!options.valid.empty()) {
@@ -146,12 +160,24 @@ Data load(const Options& options, std::optional<double> white, const Stream& str
   const std::string& valid_path = options.valid.empty() ? options.data : options.valid;
   Tensor<float> train_grey = to_grey(train, scale, options.data, stream);
   Tensor<float> valid_grey = to_grey(*valid, scale, valid_path, stream);
+  if (!levels) {
+    // As many as the values of the data, if these are small whole numbers.
+    constexpr double kMostOfTheData = 31;
+    const int64_t own = scale > 1 && scale <= kMostOfTheData ? std::lround(scale) + 1 : 16;
+    levels = options.pixels == "binary" ? 2 : options.levels > 0 ? options.levels : own;
+  }
+  const std::string binarise = *levels > 2 ? "none" : options.binarise.empty() ? "dynamic" : options.binarise;
+  if (*levels > 2) {
+    train_grey = rounded(train_grey, *levels);
+    valid_grey = rounded(valid_grey, *levels);
+  }
   const std::vector<float> means = mean(train_grey, 0).value().to_host();
-  Data data = {scale, {train_grey, std::nullopt}, {valid_grey, std::nullopt}, {means.begin(), means.end()}, {}, 0, 0};
-  if (options.binarise == "static") data.train.grey = drawn_once(train_grey, options.seed, kStaticSite);
-  if (options.binarise == "dynamic") data.train.odds = log_odds(train_grey);
+  Data data = {scale, *levels, {train_grey, std::nullopt}, {valid_grey, std::nullopt}, {means.begin(), means.end()}, {},
+               0,     0};
+  if (binarise == "static") data.train.grey = drawn_once(train_grey, options.seed, kStaticSite);
+  if (binarise == "dynamic") data.train.odds = log_odds(train_grey);
   // Those that are held out are drawn once, so that what is compared is about the same pixels each time.
-  if (options.binarise != "none") data.valid.grey = drawn_once(valid_grey, options.seed, kStaticSite + 1);
+  if (binarise != "none") data.valid.grey = drawn_once(valid_grey, options.seed, kStaticSite + 1);
 
   if (!options.labels.empty()) {
     const Table labels = read_table(options.labels);
@@ -190,7 +216,7 @@ Data load(const Options& options, std::optional<double> white, const Stream& str
 
 int64_t samples_of(const Options& options) {
   if (options.samples > 0) return options.samples;
-  return options.estimator == "elbo" ? 1 : 50;
+  return options.estimator == "elbo" || options.estimator == "wake-sleep" || options.estimator == "hmc" ? 1 : 50;
 }
 
 // kl_weight: rank 0, for the ELBO.
@@ -202,6 +228,13 @@ Estimate estimate(const AutoencoderBatch& batch, const Options& options, std::op
                               .kl_weight = std::move(kl_weight)};
     return ReparameterisedElbo(batch, batch.proposal(), elbo)(tape, draws);
   }
+  if (options.estimator == "wake-sleep") {
+    return WakeSleep(batch, batch.proposal(), batch.sleep(), samples_of(options))(tape, draws);
+  }
+  if (options.estimator == "hmc") {
+    const HamiltonianOptions chains = {.chains = samples_of(options), .warm_up = 10, .leaps = 5};
+    return HamiltonianMonteCarlo(batch, batch.proposal(), chains)(tape, draws);
+  }
   const ImportanceGradient gradient = options.estimator == "iwae"   ? ImportanceGradient::iwae
                                       : options.estimator == "dreg" ? ImportanceGradient::dreg
                                                                     : ImportanceGradient::posterior_weighted;
@@ -209,7 +242,12 @@ Estimate estimate(const AutoencoderBatch& batch, const Options& options, std::op
 }
 
 // The mean bound of the held-out rows, in nats an image. Always with the same draws.
-double validation_bound(const VariationalAutoencoder& model, const Images& images, const Options& options) {
+double validation_bound(const VariationalAutoencoder& model, const Images& images, Options options) {
+  // Neither dreams nor chains are about the bound of one draw: by that the best epoch would be one of the first.
+  if (options.estimator == "wake-sleep" || options.estimator == "hmc") {
+    options.samples = std::max<int64_t>(50, options.samples);
+    options.estimator = "reweighted-wake-sleep";
+  }
   const Draws draws(options.seed + 1, images.grey.stream());
   double total = 0;
   const int64_t rows = std::max<int64_t>(1, 20'000 / samples_of(options));
@@ -263,7 +301,7 @@ History train(VariationalAutoencoder& model, const Data& data, const Options& op
 // ---- what comes of it ---------------------------------------------------------------------------
 
 std::vector<float> decoded(const VariationalAutoencoder& model, const Tensor<float>& z) {
-  return sigmoid(model.logits(nullptr, z)).value().to_host();
+  return model.expected_pixels(model.logits(nullptr, z).value()).to_host();
 }
 
 std::size_t scale_for(int64_t side) { return static_cast<std::size_t>(std::max<int64_t>(2, 64 / side)); }
@@ -401,6 +439,10 @@ void work(const Options& options) {
   if (options.estimator != "elbo" && (options.free_bits > 0 || options.kl_warmup > 0)) {
     throw ArgumentError("--free-bits and --kl-warmup are about the KL of --estimator elbo");
   }
+  if (options.pixels == "binary" && options.levels > 0) throw ArgumentError("--levels is about --pixels categorical");
+  if (options.pixels == "categorical" && !options.binarise.empty() && options.binarise != "none") {
+    throw ArgumentError("--binarise is about --pixels binary");
+  }
   if (options.threads > 0) set_cpu_threads(options.threads);
   const Stream stream = Device::parse(options.device);
 
@@ -420,7 +462,7 @@ void work(const Options& options) {
     throw ArgumentError("--latent-plot draws 2 dimensions but there are " + std::to_string(latent) +
                         "; --latent 2 is needed");
   }
-  const Data data = load(options, white, stream);
+  const Data data = load(options, white, model ? std::optional(model->levels()) : std::nullopt, stream);
   const int64_t pixels = data.train.grey.shape()[1];
   if (model && model->pixels() != pixels) {
     throw ArgumentError(options.data + ": has " + std::to_string(pixels) + " columns; " +
@@ -432,12 +474,14 @@ void work(const Options& options) {
     return text;
   }();
   std::cout << data.train.count() << " images to train, " << data.valid.count() << " held out; " << pixels << hidden
-            << "-" << latent << " on " << stream.device().name() << "\n";
+            << "-" << latent << (data.levels > 2 ? ", " + std::to_string(data.levels) + " grey levels" : "") << " on "
+            << stream.device().name() << "\n";
 
-  nlohmann::json json = {{"pixels", pixels}, {"latent", latent}, {"device", stream.device().name()}};
+  nlohmann::json json = {
+      {"pixels", pixels}, {"latent", latent}, {"levels", data.levels}, {"device", stream.device().name()}};
   std::optional<History> history;
   if (!model) {
-    model.emplace(pixels, latent, options.hidden, options.seed, stream);
+    model.emplace(pixels, latent, options.hidden, options.seed, stream, data.levels);
     model->set_pixel_means(data.means);
     const auto start = std::chrono::steady_clock::now();
     history = train(*model, data, options);
@@ -490,10 +534,11 @@ int main(int argc, char** argv) {
   app.add_option("--data", options.data, "Images, a row each: idx, .npy, CSV or text, gzip or not (default: digits)");
   app.add_option("--valid", options.valid, "Held-out images (default: every tenth row of the data)");
   app.add_option("--labels", options.labels, "A class for each row of --valid or, without it, of --data: colours");
-  app.add_option("--estimator", options.estimator, "elbo, iwae, dreg or reweighted-wake-sleep")
-      ->check(CLI::IsMember({"elbo", "iwae", "dreg", "reweighted-wake-sleep"}))
+  app.add_option("--estimator", options.estimator, "elbo, iwae, dreg, wake-sleep, reweighted-wake-sleep or hmc")
+      ->check(CLI::IsMember({"elbo", "iwae", "dreg", "wake-sleep", "reweighted-wake-sleep", "hmc"}))
       ->capture_default_str();
-  app.add_option("--samples", options.samples, "Draws of z for each image (default: 1 for elbo, else 50)")
+  app.add_option("--samples", options.samples,
+                 "Draws of z for each image (default: 1 for elbo, wake-sleep and hmc, else 50)")
       ->check(CLI::Range(1, 100'000));
   app.add_option("--latent", options.latent, "Dimensions of z")->check(CLI::Range(1, 100'000))->capture_default_str();
   app.add_option("--hidden", options.hidden, "Units of the hidden layers")
@@ -507,10 +552,14 @@ int main(int argc, char** argv) {
   app.add_option("--rate", options.rate, "Adam's, falling along a cosine")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--binarise", options.binarise,
-                 "Pixels from grey levels: none, static (drawn once) or dynamic (each time; held-out ones once)")
-      ->check(CLI::IsMember({"none", "static", "dynamic"}))
+  app.add_option("--pixels", options.pixels, "binary, or categorical: a probability for each grey level")
+      ->check(CLI::IsMember({"binary", "categorical"}))
       ->capture_default_str();
+  app.add_option("--levels", options.levels, "Grey levels of categorical pixels (default: those of the data, else 16)")
+      ->check(CLI::Range(3, 256));
+  app.add_option("--binarise", options.binarise,
+                 "Bits from grey levels: none, static (drawn once) or dynamic (default: each time; held-out ones once)")
+      ->check(CLI::IsMember({"none", "static", "dynamic"}));
   app.add_option("--free-bits", options.free_bits, "Nats of KL that each coordinate has for nothing (elbo)")
       ->check(CLI::Range(0.0, 100.0));
   app.add_option("--kl-warmup", options.kl_warmup, "Epochs in which the weight of the KL rises from 0 to 1 (elbo)")

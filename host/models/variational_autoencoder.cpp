@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <dgm/autodiff/reshape.hpp>
 #include <dgm/data/safetensors.hpp>
 #include <dgm/models/variational_autoencoder.hpp>
 #include <dgm/ops/activations.hpp>
 #include <dgm/ops/columns.hpp>
 #include <dgm/ops/densities.hpp>
+#include <dgm/ops/elementwise.hpp>
 #include <dgm/ops/importance_weights.hpp>
+#include <dgm/ops/log_softmax.hpp>
+#include <dgm/ops/log_sum_exp.hpp>
+#include <dgm/ops/reductions.hpp>
+#include <dgm/ops/vector_sample.hpp>
 
 #include "host/core/check.hpp"
 
@@ -27,6 +33,16 @@ std::vector<int64_t> widths(int64_t first, std::vector<int64_t> hidden, int64_t 
   return hidden;
 }
 
+int64_t outputs(int64_t pixels, int64_t levels) { return levels == 2 ? pixels : pixels * levels; }
+
+Tensor<float> level_numbers(int64_t levels, const Stream& stream) {
+  check<ArgumentError>(levels >= 2 && levels <= 65536, "VariationalAutoencoder: levels is ", levels,
+                       "; from 2 to 65536 are needed");
+  std::vector<float> numbers(static_cast<std::size_t>(levels));
+  std::iota(numbers.begin(), numbers.end(), 0.0f);
+  return Tensor<float>::from(numbers, {levels}, stream);
+}
+
 Variable apply(const Mlp& layers, Tape* tape, const Variable& x) {
   return tape != nullptr ? layers(*tape, x) : layers(x);
 }
@@ -34,14 +50,14 @@ Variable apply(const Mlp& layers, Tape* tape, const Variable& x) {
 }  // namespace
 
 VariationalAutoencoder::VariationalAutoencoder(int64_t pixels, int64_t latent, const std::vector<int64_t>& hidden,
-                                               uint64_t seed, const Stream& stream)
-    : pixels_(pixels), latent_(latent), hidden_(hidden) {
+                                               uint64_t seed, const Stream& stream, int64_t levels)
+    : pixels_(pixels), latent_(latent), hidden_(hidden), level_numbers_(level_numbers(levels, stream)) {
   check<ArgumentError>(pixels >= 1, "VariationalAutoencoder: pixels is ", pixels, "; at least 1 is needed");
   check<ArgumentError>(latent >= 1, "VariationalAutoencoder: latent is ", latent, "; at least 1 is needed");
   const MlpOptions options = {.activation = tanh, .weight_values = Initialiser::glorot_uniform(), .seed = seed};
   encoder_.emplace(parameters_, "encoder", widths(pixels, hidden, 2 * latent), stream, options);
   const std::vector<int64_t> reversed(hidden.rbegin(), hidden.rend());
-  decoder_.emplace(parameters_, "decoder", widths(latent, reversed, pixels), stream, options);
+  decoder_.emplace(parameters_, "decoder", widths(latent, reversed, outputs(pixels, levels)), stream, options);
 }
 
 void VariationalAutoencoder::set_pixel_means(std::span<const double> means) {
@@ -50,9 +66,19 @@ void VariationalAutoencoder::set_pixel_means(std::span<const double> means) {
   std::vector<float> logits;
   for (const double mean : means) {
     const double p = std::clamp(mean, 0.001, 0.999);
-    logits.push_back(static_cast<float>(std::log(p / (1 - p))));
+    const double odds = std::log(p / (1 - p));
+    if (levels() == 2) {
+      logits.push_back(static_cast<float>(odds));
+      continue;
+    }
+    const auto n = static_cast<double>(levels() - 1);
+    for (double g = 0; g <= n; ++g) {
+      const double ways = std::lgamma(n + 1) - std::lgamma(g + 1) - std::lgamma(n - g + 1);
+      logits.push_back(static_cast<float>(ways + g * odds + n * std::log(1 - p)));
+    }
   }
-  decoder_->layers().back().bias()->value.copy_from(Tensor<float>::from(logits, {pixels_}, stream()));
+  auto& bias = decoder_->layers().back().bias()->value;
+  bias.copy_from(Tensor<float>::from(logits, bias.shape(), stream()));
 }
 
 DiagonalGaussian VariationalAutoencoder::posterior(Tape* tape, const Variable& x) const {
@@ -61,6 +87,34 @@ DiagonalGaussian VariationalAutoencoder::posterior(Tape* tape, const Variable& x
 }
 
 Variable VariationalAutoencoder::logits(Tape* tape, const Variable& z) const { return apply(*decoder_, tape, z); }
+
+Variable VariationalAutoencoder::log_likelihood(const Tensor<float>& x, const Variable& logits) const {
+  if (levels() == 2) return bernoulli_log_density(x, logits);
+  const int64_t rows = x.shape()[0];
+  // One where a level is x's, zero elsewhere: sum_g one_g f_g is the chosen logit.
+  const Variable numbers = reshape(x * static_cast<float>(levels() - 1), {rows, pixels_, 1});
+  const Variable chosen = clamp(1.0f - abs(numbers - level_numbers_), 0.0f, 1.0f);
+  const Shape shape = logits.shape();
+  const Variable each = log_sum_exp(reshape(logits, {rows, shape[1], pixels_, levels()}));
+  return sum(logits * reshape(chosen, {rows, 1, shape[2]}), -1) - sum(each, -1);
+}
+
+Tensor<float> VariationalAutoencoder::expected_pixels(const Tensor<float>& logits) const {
+  if (levels() == 2) return sigmoid(logits).value();
+  const Variable p = softmax(logits.reshape({logits.shape()[0], pixels_, levels()}));
+  const Variable grey = Variable(level_numbers_) / static_cast<float>(levels() - 1);
+  return sum(p * grey, -1).value();
+}
+
+Tensor<float> VariationalAutoencoder::draw_pixels(const Tensor<float>& logits, const Draws& draws) const {
+  const int64_t rows = logits.shape()[0];
+  if (levels() == 2) return bernoulli_sample(logits, draws).reshape({rows, pixels_});
+  // The largest of a pixel's logits and Gumbel noise is drawn with the softmax's probability; 1 there, 0 elsewhere.
+  const Variable noisy = reshape(gumbel_sample(logits, draws), {rows, pixels_, levels()});
+  const Variable below = noisy - reshape(row_max(noisy), {rows, pixels_, 1});
+  const Variable grey = Variable(level_numbers_) / static_cast<float>(levels() - 1);
+  return sum(clamp(below * 1e30f + 1.0f, 0.0f, 1.0f) * grey, -1).value();
+}
 
 VariationalAutoencoder::Evidence VariationalAutoencoder::evidence(const Tensor<float>& x, int64_t samples,
                                                                   uint64_t seed,
@@ -88,7 +142,7 @@ VariationalAutoencoder::Evidence VariationalAutoencoder::evidence(const Tensor<f
       const int64_t drawn = std::min(kDraws, samples - s);
       draws.set_step(s / kDraws);
       const Variable z = q.sample(draws, drawn, &data);
-      const std::vector<float> likelihood = bernoulli_log_density(part, logits(nullptr, z)).value().to_host();
+      const std::vector<float> likelihood = log_likelihood(part, logits(nullptr, z)).value().to_host();
       const std::vector<float> prior = standard_gaussian_log_density(z).value().to_host();
       const std::vector<float> proposal = q.log_prob(z).value().to_host();
       for (int64_t b = 0; b < count; ++b) {
@@ -125,6 +179,7 @@ void VariationalAutoencoder::save(const std::string& path, const std::map<std::s
   metadata["format"] = kFormat;
   metadata["pixels"] = std::to_string(pixels_);
   metadata["latent"] = std::to_string(latent_);
+  metadata["levels"] = std::to_string(levels());
   metadata["hidden"] = nlohmann::json(hidden_).dump();
   write_safetensors(path, tensors, metadata);
 }
@@ -149,7 +204,10 @@ VariationalAutoencoder VariationalAutoencoder::load(const std::string& path, con
       check<FileError>(encoder[i] >= 1 && encoder[i + 1] >= 1 && encoder[i] <= stored / encoder[i + 1], path,
                        ": its widths do not fit its tensors");
     }
-    VariationalAutoencoder model(encoder.front(), encoder.back(), hidden, 0, stream);
+    const int64_t levels = file.metadata.contains("levels") ? number("levels") : 2;
+    check<FileError>(levels >= 2 && outputs(1, levels) <= stored / encoder.front(), path,
+                     ": its grey levels do not fit its tensors");
+    VariationalAutoencoder model(encoder.front(), encoder.back(), hidden, 0, stream, levels);
     model.parameters().load_values(values);
     if (notes != nullptr) *notes = std::move(file.metadata);
     return model;
@@ -172,11 +230,22 @@ std::unique_ptr<VectorDistribution> AutoencoderBatch::prior(Tape&) const {
 }
 
 Variable AutoencoderBatch::log_likelihood(Tape& tape, const Variable& z) const {
-  return bernoulli_log_density(x_, model_.logits(&tape, z));
+  return model_.log_likelihood(x_, model_.logits(&tape, z));
 }
 
 Proposal AutoencoderBatch::proposal() const {
   return [this](Tape& tape) { return std::make_unique<DiagonalGaussian>(model_.posterior(&tape, x_)); };
+}
+
+Sleep AutoencoderBatch::sleep() const {
+  return [this](Tape& tape, const Draws& draws) {
+    const Tensor<float> z = DiagonalGaussian::standard(batch(), model_.latent(), stream())
+                                .sample(draws, 1)
+                                .value()
+                                .reshape({batch(), model_.latent()});
+    const Tensor<float> x = model_.draw_pixels(model_.logits(nullptr, z).value(), draws.at(kSleepSite + 1));
+    return model_.posterior(&tape, x).log_prob(z);
+  };
 }
 
 }  // namespace dgm

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dgm/inference/elbo.hpp>
+#include <dgm/inference/hamiltonian.hpp>
 #include <dgm/inference/importance.hpp>
+#include <dgm/inference/wake_sleep.hpp>
 #include <dgm/models/variational_autoencoder.hpp>
 
 #include "tests/support/devices.hpp"
@@ -49,6 +51,10 @@ class Autoencoders : public OnEveryDevice {
     real total = 0;
     for (std::size_t d = 0; d < logits.size(); ++d) total += x[d] * logits[d] - std::log1p(std::exp(logits[d]));
     return total;
+  }
+  static void expect_near_all(const std::vector<float>& got, const std::vector<float>& wanted) {
+    ASSERT_EQ(got.size(), wanted.size());
+    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], wanted[i], 1e-5) << i;
   }
   TempDir dir_;
 };
@@ -116,7 +122,10 @@ TEST_P(Autoencoders, EveryEstimatorTrainsBothNetworks) {
   const ImportanceSampling iwae(batch, batch.proposal(), 3, ImportanceGradient::iwae);
   const ImportanceSampling dreg(batch, batch.proposal(), 3, ImportanceGradient::dreg);
   const ImportanceSampling weighted(batch, batch.proposal(), 3);
-  for (const Estimator* const estimator : std::initializer_list<const Estimator*>{&elbo, &iwae, &dreg, &weighted}) {
+  const WakeSleep wake_sleep(batch, batch.proposal(), batch.sleep());
+  const HamiltonianMonteCarlo hmc(batch, batch.proposal(), {.warm_up = 2, .leaps = 2});
+  for (const Estimator* const estimator :
+       std::initializer_list<const Estimator*>{&elbo, &iwae, &dreg, &weighted, &wake_sleep, &hmc}) {
     m.parameters().zero_grad();
     Tape tape;
     const Estimate estimate = (*estimator)(tape, Draws(1, device()));
@@ -128,6 +137,70 @@ TEST_P(Autoencoders, EveryEstimatorTrainsBothNetworks) {
       EXPECT_TRUE(std::isfinite(norm)) << parameter.name << ", " << estimator->name();
     }
   }
+}
+
+TEST_P(Autoencoders, GreyLevelsHaveProbabilitiesOfTheirOwn) {
+  constexpr std::size_t kLevels = 4;
+  VariationalAutoencoder m(3, 2, {4, 2}, 5, device(), kLevels);
+  EXPECT_EQ(m.levels(), 4);
+  const std::vector<std::size_t> levels = {0, 3, 1, 2, 2, 0};
+  std::vector<float> x;
+  for (const std::size_t level : levels) x.push_back(static_cast<float>(level) / 3);
+  x.insert(x.end(), {0.5f, 1, 0});  // 0.5 lies halfway between levels 1 and 2
+  const AutoencoderBatch batch(m, Tensor<float>::from(x, {3, 3}, device()));
+  const std::vector<float> z = {0.3f, -1, 2, 0.5f, 0, 0, -0.2f, 1, 1, 1, -2, 0.1f};
+  Tape tape;
+  const auto got = batch.log_likelihood(tape, Tensor<float>::from(z, {3, 2, 2}, device())).value().to_host();
+  for (std::size_t at = 0; at < 6; ++at) {
+    const std::vector<real> logits = network(m, "decoder", {z[2 * at], z[2 * at + 1]});
+    ASSERT_EQ(logits.size(), 3 * kLevels);
+    real wanted = 0;
+    for (std::size_t d = 0; d < 3; ++d) {
+      real total = 0;
+      for (std::size_t g = 0; g < kLevels; ++g) total += std::exp(logits[d * kLevels + g]);
+      const real place = static_cast<real>(x[at / 2 * 3 + d]) * 3;
+      for (std::size_t g = 0; g < kLevels; ++g) {
+        wanted += std::max<real>(0, 1 - std::abs(place - g)) * (logits[d * kLevels + g] - std::log(total));
+      }
+    }
+    EXPECT_NEAR(got[at], static_cast<double>(wanted), 3e-6) << at;
+  }
+
+  // Expected grey and draws of one pixel's logits, many times over.
+  const int64_t n = on_simulated_device() ? 500 : 50'000;
+  const std::vector<float> one = {0.5f, -1, 1.5f, 0, 0, 0, 0, 40, 2, 0, -2, 0.3f};
+  std::vector<float> many;
+  for (int64_t i = 0; i < n; ++i) many.insert(many.end(), one.begin(), one.end());
+  const auto logits = Tensor<float>::from(many, {n, 3 * kLevels}, device());
+  const auto expected = m.expected_pixels(logits).to_host();
+  const auto drawn = m.draw_pixels(logits, Draws(4, device())).to_host();
+  for (std::size_t d = 0; d < 3; ++d) {
+    real p[kLevels], total = 0, mean = 0;
+    for (std::size_t g = 0; g < kLevels; ++g) total += p[g] = std::exp(static_cast<real>(one[d * kLevels + g]));
+    for (std::size_t g = 0; g < kLevels; ++g) mean += p[g] / total * g / 3;
+    EXPECT_NEAR(expected[d], static_cast<double>(mean), 1e-6);
+    for (std::size_t g = 0; g < kLevels; ++g) {
+      double share = 0;
+      for (std::size_t i = d; i < drawn.size(); i += 3) {
+        if (std::abs(drawn[i] * 3 - static_cast<float>(g)) < 1e-5f) share += 1.0 / static_cast<double>(n);
+      }
+      const auto wanted = static_cast<double>(p[g] / total);
+      EXPECT_NEAR(share, wanted, 4 * std::sqrt(wanted * (1 - wanted) / static_cast<double>(n)) + 1e-9) << d << g;
+    }
+  }
+
+  // Every draw is a level, so dreams can be dreamed; levels survive the file; a binomial start has the means.
+  const WakeSleep wake_sleep(batch, batch.proposal(), batch.sleep());
+  tape.backward(wake_sleep(tape, Draws(1, device())).objective);
+  for (Parameter& parameter : m.parameters()) {
+    for (const float g : parameter.grad.to_host()) ASSERT_TRUE(std::isfinite(g)) << parameter.name;
+  }
+  m.save(dir_ / "levels");
+  EXPECT_EQ(VariationalAutoencoder::load(dir_ / "levels", device()).levels(), 4);
+  m.set_pixel_means(std::vector<double>{0.2, 0.5, 0.9});
+  const auto bias = m.parameters()["decoder.2.bias"].value.reshape({1, 3 * kLevels});
+  expect_near_all(m.expected_pixels(bias).to_host(), {0.2f, 0.5f, 0.9f});
+  EXPECT_THROW(VariationalAutoencoder(3, 2, {4}, 5, device(), 1), ArgumentError);
 }
 
 TEST_P(Autoencoders, StartAtTheMeansOfThePixels) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <map>
 
 namespace dgm::test {
 namespace {
@@ -53,14 +54,15 @@ class VaeProgram : public ::testing::Test {
 
 TEST_F(VaeProgram, FindsTheEntropyOfTwoKindsOfImages) {
   const std::string data = stripes("stripes.csv", 300);
-  for (const char* const estimator :
-       {"elbo", "iwae --samples 5", "dreg --samples 5", "reweighted-wake-sleep --samples 20"}) {
+  for (const char* const estimator : {"elbo", "iwae --samples 5", "dreg --samples 5",
+                                      "reweighted-wake-sleep --samples 20", "wake-sleep", "hmc --samples 4"}) {
     const auto json =
         report("--data " + data + " --epochs 150 --rate 0.01 --batch 30 --evaluate 500 --estimator " + estimator);
     // A third of them is of the first kind.
-    const bool loose = std::string(estimator) == "elbo";  // a Gaussian q is no posterior of two classes
-    EXPECT_NEAR(json.at("nats").get<double>(), std::log(3.0) - 2.0 / 3 * std::log(2.0), loose ? 0.25 : 0.06)
-        << estimator;
+    // A Gaussian q is no posterior of two classes.
+    const std::map<std::string, double> loose = {{"elbo", 0.25}, {"wake-sleep", 0.35}};
+    const double bound = loose.contains(estimator) ? loose.at(estimator) : 0.07;
+    EXPECT_NEAR(json.at("nats").get<double>(), std::log(3.0) - 2.0 / 3 * std::log(2.0), bound) << estimator;
   }
 }
 
@@ -123,6 +125,40 @@ TEST_F(VaeProgram, BinarisesAsItIsAskedTo) {
   };
   // Three fair coins, whether they are tossed or expected.
   for (const char* const how : {"none", "dynamic", "static"}) EXPECT_NEAR(nats(how), 3 * std::log(2.0), 0.4) << how;
+}
+
+TEST_F(VaeProgram, GreyLevelsCanHaveProbabilitiesOfTheirOwn) {
+  // Three values of a pixel with known shares, which no two-valued pixel could have.
+  std::string lines;
+  for (int n = 0; n < 300; ++n) lines += n % 3 == 0 ? "0,2\n" : n % 3 == 1 ? "1,2\n" : "2,0\n";
+  const std::string data = put(dir_ / "grey.csv", lines);
+  const auto json = report(
+      "--epochs 150 --rate 0.01 --batch 30 --evaluate 500 --pixels categorical --estimator iwae "
+      "--samples 10 --data " +
+      data);
+  EXPECT_EQ(json.at("levels"), 3);
+  EXPECT_NEAR(json.at("nats").get<double>(), std::log(3.0), 0.1);
+  const auto digits = report("--pixels categorical --generate " + (dir_ / "g.png") + " --save " + (dir_ / "m"));
+  EXPECT_EQ(digits.at("levels"), 17) << "the digits' own";
+  EXPECT_GT(png_size(dir_ / "g.png").first, 10 * 8 * 8);
+  EXPECT_EQ(report("--load " + (dir_ / "m")).at("nats"), digits.at("nats"));
+  EXPECT_EQ(report("--pixels categorical --levels 4").at("levels"), 4);
+  refused("--levels 4", "--levels is about --pixels categorical");
+  refused("--pixels categorical --binarise static", "--binarise is about --pixels binary");
+}
+
+TEST_F(VaeProgram, ReadsImagesInIdxFormatPlainOrGzipped) {
+  // 40 images of 2 x 3 bytes, as MNIST stores them.
+  std::string idx("\0\0\x08\x03\0\0\0\x28\0\0\0\x02\0\0\0\x03", 16);
+  for (int n = 0; n < 40; ++n) {
+    for (int d = 0; d < 6; ++d) idx += static_cast<char>((n + d) % 2 == 0 ? 255 : 0);
+  }
+  const std::string plain = put(dir_ / "images-idx3-ubyte", idx);
+  const auto json = report("--binarise none --generate " + (dir_ / "g.png") + " --width 3 --data " + plain);
+  EXPECT_EQ(json.at("pixels"), 6);
+  ASSERT_EQ(std::system(("gzip -k " + plain).c_str()), 0);
+  EXPECT_EQ(report("--binarise none --data " + plain + ".gz").at("nats"), json.at("nats"));
+  refused("--data " + put(dir_ / "cut-idx3-ubyte", idx.substr(0, 100)), "cut-idx3-ubyte");
 }
 
 TEST_F(VaeProgram, ALossThatIsNotANumberNamesTheStepAndKeepsTheCheckpoint) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dgm/inference/latent_joint.hpp>
+#include <dgm/inference/wake_sleep.hpp>
 #include <dgm/nn/mlp.hpp>
 
 #include <cstdint>
@@ -19,6 +20,7 @@ namespace dgm {
 ///
 ///   p(x) = ∫ N(z; 0, I) prod_d Bernoulli(x_d; sigmoid(f_d(z))) dz,
 ///
+/// or, of G > 2 grey levels, prod_d Categorical(level of x_d; softmax(f_d(z))) with G logits a pixel; and
 /// with a proposal q(z | x) = N(mean(x), diag(scale(x)^2)) for inference. f and q are networks with tanh between their
 /// affine layers, whose weights start as Glorot & Bengio (2010) do.
 ///
@@ -28,24 +30,33 @@ namespace dgm {
 class VariationalAutoencoder {
  public:
   /// hidden: widths of the encoder's layers; the decoder has them in reverse.
-  /// Throws ArgumentError unless pixels, latent and all widths are at least 1.
+  /// levels: 2 for Bernoulli pixels; G > 2 for levels 0, 1/(G-1), ..., 1, each with a probability of its own.
+  /// Throws ArgumentError unless pixels, latent and all widths are at least 1 and levels at least 2.
   VariationalAutoencoder(int64_t pixels, int64_t latent, const std::vector<int64_t>& hidden, uint64_t seed,
-                         const Stream& stream);
+                         const Stream& stream, int64_t levels = 2);
 
   int64_t pixels() const { return pixels_; }
   int64_t latent() const { return latent_; }
+  int64_t levels() const { return level_numbers_.size(); }
   const std::vector<int64_t>& hidden() const { return hidden_; }
   const Stream& stream() const { return parameters_.stream(); }
   Parameters& parameters() { return parameters_; }
 
-  /// Starts the decoder at the pixels' means (their logits, in its last bias), moved into [0.001, 0.999].
-  /// Throws ShapeError unless there is one mean for each pixel.
+  /// Starts the decoder at the pixels' means (their logits, in its last bias), moved into [0.001, 0.999]; levels start
+  /// at the binomial distribution of that mean. Throws ShapeError unless there is one mean for each pixel.
   void set_pixel_means(std::span<const double> means);
 
   /// q(z | x) for x (B, pixels). With a tape its parameters are trained, without they are constants.
   DiagonalGaussian posterior(Tape* tape, const Variable& x) const;
-  /// f(z) (..., pixels) for z (..., latent); tape as above.
+  /// f(z) (..., pixels) for z (..., latent); tape as above. Of G > 2 levels (..., pixels * G), a pixel's side by side.
   Variable logits(Tape* tape, const Variable& z) const;
+  /// log p(x_b | z_bs) for x (B, pixels) and the logits of z, (B, S, ...); (B, S). An x between two levels counts as
+  /// both, by its distance (between 0 and 1: the same of Bernoulli pixels).
+  Variable log_likelihood(const Tensor<float>& x, const Variable& logits) const;
+  /// E[x | z], (n, pixels) for logits (n, ...).
+  Tensor<float> expected_pixels(const Tensor<float>& logits) const;
+  /// x ~ p(x | z), (n, pixels) for logits (n, ...).
+  Tensor<float> draw_pixels(const Tensor<float>& logits, const Draws& draws) const;
 
   struct Evidence {
     /// log (1/S) sum_s p(x_b, z_s) / q(z_s | x_b), an estimate of log p(x_b) from below; (B).
@@ -70,6 +81,7 @@ class VariationalAutoencoder {
   int64_t pixels_;
   int64_t latent_;
   std::vector<int64_t> hidden_;
+  Tensor<float> level_numbers_;  // 0, 1, ..., G - 1
   Parameters parameters_;
   std::optional<Mlp> encoder_;
   std::optional<Mlp> decoder_;
@@ -93,6 +105,8 @@ class AutoencoderBatch : public LatentJoint {
   const Tensor<int64_t>* data() const override { return data_ ? &*data_ : nullptr; }
   /// The model's q(z | x), trained. The batch must outlive it.
   Proposal proposal() const;
+  /// As many dreams as data, for WakeSleep. The batch must outlive it.
+  Sleep sleep() const;
 
  private:
   const VariationalAutoencoder& model_;
