@@ -415,16 +415,15 @@ __global__ void __launch_bounds__(kThreads) totals_kernel(SparseAlignmentCounts 
 template <bool kDiagonal>
 __global__ void __launch_bounds__(kThreads) posteriors_kernel(SparseAlignmentPosteriors args) {
   const AlignmentIndex& index = args.text.index;
+  // NULL's cells are not among the posteriors.
+  const int64_t first = index.cell_begin[args.first_pair] - index.target_begin[args.first_pair];
   for_each_item(args.last_token - args.first_token, [&](int64_t item) {
-    const int64_t token = args.first_token + item;
-    const Word word(args.text, token);
+    const Word word(args.text, args.first_token + item);
     const int32_t* const cells = word.cells(index);
     const float sum = linear_sum<kDiagonal>(word, cells, args.table).sum;
     const float weight = sum == 0.0f ? 0.0f : 1.0f / sum;
-    // NULL's cells are not among the posteriors.
-    const int64_t first = index.cell_begin[args.first_pair] - index.target_begin[args.first_pair];
     float* const to =
-        args.posteriors + index.cell_begin[word.pair] - index.target_begin[word.pair] - first + word.i * word.source;
+        args.posteriors + (index.cell_begin[word.pair] - index.target_begin[word.pair] - first + word.i * word.source);
     for (int64_t j = 1; j <= word.source; ++j) {
       to[j - 1] = args.table[cells[j * word.target]] * linear_prior<kDiagonal>(word, j) * weight;
     }
