@@ -115,13 +115,15 @@ std::size_t cuda_scratch_bytes(const DiagonalMixtureMarginal& args) {
 }
 
 void run_cuda(const DiagonalMixtureMarginal& args, void* stream) {
-  if (args.rows == 0 && args.total == nullptr) return;
+  const bool total_wanted = args.total != nullptr || args.exact_total != nullptr;
+  if (args.rows == 0 && !total_wanted) return;
   const Marginals marginals = RowScratch(args.scratch, args.mixture, args.rows, false).marginals;
   prepare(args.mixture, marginals.packed, stream);
   marginals.launch(args.mixture, args.x, args.rows, args.weights, args.y, stream);
-  if (args.total != nullptr) {
+  if (total_wanted) {
     cuda::launch(cuda::total_kernel, 1, cuda::kTotalThreads, cuda::kTotalBytes, stream,
-                 static_cast<const double*>(marginals.totals), marginals.plan.finish_blocks, args.total);
+                 static_cast<const double*>(marginals.totals), marginals.plan.finish_blocks, args.total,
+                 args.exact_total);
   }
 }
 
@@ -154,7 +156,7 @@ void run_cuda(const DiagonalMixtureStatistics& args, void* stream) {
   }
   scratch.plan.finish(args.mixture, packed, whole ? scratch.totals : marginals.totals,
                       whole ? scratch.plan.splits : marginals.plan.finish_blocks, args.s0, args.s1, args.s2, args.total,
-                      stream);
+                      args.exact_total, stream);
   if (args.dx != nullptr && args.rows > 0) {
     const RowPass rows = {args.mixture, packed, args.x, args.rows, marginals.norms, args.dx};
     cuda::launch(data_gradient_kernel, dim3(row_blocks(args.rows), static_cast<unsigned>(scratch.plan.slices)),
@@ -241,7 +243,7 @@ void run_cuda(const DiagonalMixtureJointStatistics& args, void* stream) {
   pass.samples = args.samples;
   pass.partials = plan.partials;
   plan.launch<Source::given>(pass, stream);
-  plan.finish(args.mixture, packed, nullptr, 0, args.s0, args.s1, args.s2, nullptr, stream);
+  plan.finish(args.mixture, packed, nullptr, 0, args.s0, args.s1, args.s2, nullptr, nullptr, stream);
   if (args.dx != nullptr && args.rows > 0) {
     cuda::launch(joint_data_gradient_kernel, cuda::blocks_for(args.rows * args.mixture.dims, kThreads), kThreads, 0,
                  stream, args);

@@ -562,9 +562,10 @@ struct Tiles {
     cuda::launch(marginal_kernel, static_cast<unsigned>(blocks), kTileThreads,
                  kRoom + Tile::bytes(pass.tile_rows, pass.mixture.dims, false), stream, pass);
   }
-  void total(float* to, void* stream) const {
+  void total(float* to, double* exact, void* stream) const {
+    if (to == nullptr && exact == nullptr) return;
     cuda::launch(cuda::total_kernel, 1, cuda::kTotalThreads, cuda::kTotalBytes, stream,
-                 static_cast<const double*>(pass.totals), blocks, to);
+                 static_cast<const double*>(pass.totals), blocks, to, exact);
   }
   void statistics(double* s0, double* s1, double* s2, void* stream) const {
     const std::size_t shared = Tile::bytes(pass.tile_rows, pass.mixture.dims, true) +
@@ -606,14 +607,14 @@ std::size_t cuda_scratch_bytes(const FullMixtureJointStatistics& args) {
 std::size_t cuda_scratch_bytes(const FullMixtureAncestral& args) { return scratch_bytes(args.mixture); }
 
 void run_cuda(const FullMixtureMarginal& args, void* stream) {
-  if (args.rows == 0 && args.total == nullptr) return;
+  if (args.rows == 0 && args.total == nullptr && args.exact_total == nullptr) return;
   Tiles tiles(args.scratch, args.mixture, args.rows, false);
   tiles.pass.x = args.x;
   tiles.pass.weights = args.weights;
   tiles.pass.y = args.y;
   tiles.whiten(stream);
   tiles.marginals(stream);
-  if (args.total != nullptr) tiles.total(args.total, stream);
+  tiles.total(args.total, args.exact_total, stream);
 }
 
 void run_cuda(const FullMixtureStatistics& args, void* stream) {
@@ -624,7 +625,7 @@ void run_cuda(const FullMixtureStatistics& args, void* stream) {
   tiles.pass.dx = args.dx;
   tiles.whiten(stream);
   tiles.marginals(stream);
-  if (args.total != nullptr) tiles.total(args.total, stream);
+  tiles.total(args.total, args.exact_total, stream);
   tiles.statistics(args.s0, args.s1, args.s2, stream);
   if (args.dx != nullptr && args.rows > 0) tiles.data_gradient(stream);
 }

@@ -25,6 +25,7 @@ struct MixtureMarginal {
   float* y;                        // (N), null: not wanted
   const float* weights = nullptr;  // (N), null: all 1; only the total is weighted
   float* total = nullptr;          // one element, null: not wanted
+  double* exact_total = nullptr;   // the same before it is rounded; null: not wanted
   void* scratch = nullptr;
 };
 
@@ -38,16 +39,17 @@ struct MixtureMarginal {
 template <class Mixture>
 struct MixtureStatistics {
   Mixture mixture;
-  const float* x;          // (N, D)
-  int64_t rows;            // N
-  const float* weights;    // (N), any sign; null: all 1
-  const float* y_given;    // (N) log marginals from an earlier pass with the same parameters; null: computed
-  float* y;                // (N), null: not wanted; not with y_given
-  float* dx;               // (N, D), null: not wanted
-  double* s0;              // (K), overwritten
-  double* s1;              // (K, D), overwritten
-  double* s2;              // of the covariance's shape, overwritten
-  float* total = nullptr;  // one element: sum_n w_n log p(x_n), as above; null: not wanted
+  const float* x;                 // (N, D)
+  int64_t rows;                   // N
+  const float* weights;           // (N), any sign; null: all 1
+  const float* y_given;           // (N) log marginals from an earlier pass with the same parameters; null: computed
+  float* y;                       // (N), null: not wanted; not with y_given
+  float* dx;                      // (N, D), null: not wanted
+  double* s0;                     // (K), overwritten
+  double* s1;                     // (K, D), overwritten
+  double* s2;                     // of the covariance's shape, overwritten
+  float* total = nullptr;         // one element: sum_n w_n log p(x_n), as above; null: not wanted
+  double* exact_total = nullptr;  // the same before it is rounded; null: not wanted
   void* scratch = nullptr;
 };
 

@@ -12,6 +12,7 @@
 #include "kernels/full_mixture.hpp"
 
 #include "host/cpu/full_mixture_parts.hpp"
+#include "host/cpu/mixture_weights.hpp"
 #include "host/cpu/parallel.hpp"
 #include "kernels/math/philox.hpp"
 
@@ -559,7 +560,7 @@ void MarginalRows(const Prepared& m, const FullMixtureMarginal& args, int64_t be
     tile.Load(args.x + n * dims, nullptr, count);
     tile.Densities<false>();
     if (args.y != nullptr) std::memcpy(args.y + n, tile.y, sizeof(float) * static_cast<std::size_t>(count));
-    if (args.total != nullptr) {
+    if (args.total != nullptr || args.exact_total != nullptr) {
       tile.LoadWeights(args.weights != nullptr ? args.weights + n : nullptr);
       *total += WeightedTotal(tile);
     }
@@ -597,7 +598,7 @@ void StatisticsRows(const Prepared& m, const FullMixtureStatistics& args, int64_
       tile.Densities<false>();
     }
     if (args.y != nullptr) std::memcpy(args.y + n, tile.y, sizeof(float) * static_cast<std::size_t>(count));
-    if (args.total != nullptr) sums.total += WeightedTotal(tile);
+    if (args.total != nullptr || args.exact_total != nullptr) sums.total += WeightedTotal(tile);
 
     // row_factor: what l must be multiplied with (w / sum), or what log joints are lowered by.
     for (int64_t p = 0; p < tile.used(); p += lanes) {
@@ -809,23 +810,11 @@ using full::Sums;
 
 constexpr int64_t kTile = 128;
 
-// log softmax in double; all -inf if no logit is above that.
-std::vector<double> log_weights(const FullMixture& mixture) {
-  std::vector<double> result(mixture.logits, mixture.logits + mixture.components);
-  double max = -INFINITY;
-  for (const double value : result) max = std::max(max, value);
-  double sum = 0;
-  for (const double value : result) sum += std::exp(value - max);  // NaN for a NaN or +inf
-  const double norm = max == -INFINITY && !std::isnan(result[0]) ? 0.0 : max + std::log(sum);
-  for (double& value : result) value = value == -INFINITY ? value : value - norm;
-  return result;
-}
-
 Prepared prepare(const FullMixture& mixture) {
   const auto size = static_cast<std::size_t>(mixture.components);
   const auto dims = static_cast<std::size_t>(mixture.dims);
   Prepared prepared = {mixture.components, mixture.dims, {}, std::vector<int32_t>(size, -1), {}, {}, {}};
-  const std::vector<double> weights = log_weights(mixture);
+  const std::vector<double> weights = log_mixture_weights(mixture.logits, mixture.components);
   for (std::size_t k = 0; k < size; ++k) {
     if (weights[k] == -INFINITY) continue;
     prepared.slot[k] = static_cast<int32_t>(prepared.active.size());
@@ -880,7 +869,7 @@ void run_cpu(const FullMixtureMarginal& args) {
   cpu::parallel_ranges(args.rows, grain_rows(args.mixture), kTile, [&](int64_t begin, int64_t end, int thread) {
     rows(prepared, args, begin, end, &totals[static_cast<std::size_t>(thread)]);
   });
-  if (args.total != nullptr) *args.total = static_cast<float>(std::accumulate(totals.begin(), totals.end(), 0.0));
+  set_total(args, std::accumulate(totals.begin(), totals.end(), 0.0));
 }
 
 void run_cpu(const FullMixtureStatistics& args) {
@@ -891,11 +880,9 @@ void run_cpu(const FullMixtureStatistics& args) {
     rows(prepared, args, begin, end, threads[static_cast<std::size_t>(thread)]);
   });
   finish(prepared, threads, args.s0, args.s1, args.s2);
-  if (args.total != nullptr) {
-    double total = 0;
-    for (const Sums& sums : threads) total += sums.total;
-    *args.total = static_cast<float>(total);
-  }
+  double total = 0;
+  for (const Sums& sums : threads) total += sums.total;
+  set_total(args, total);
 }
 
 void run_cpu(const FullMixtureGradients& args) {
@@ -903,12 +890,7 @@ void run_cpu(const FullMixtureGradients& args) {
   const int64_t dims = args.mixture.dims;
   const double upstream = args.upstream != nullptr ? *args.upstream : 1.0;
   if (args.d_logits != nullptr) {
-    const std::vector<double> weights = log_weights(args.mixture);
-    const double sum = std::accumulate(args.s0, args.s0 + components, 0.0);
-    for (int64_t k = 0; k < components; ++k) {
-      args.d_logits[k] =
-          static_cast<float>(upstream * (args.s0[k] - std::exp(weights[static_cast<std::size_t>(k)]) * sum));
-    }
+    mixture_logit_gradients(args.mixture.logits, components, args.s0, upstream, args.d_logits);
   }
   if (args.d_mean == nullptr && args.d_factor == nullptr) return;
   const int64_t grain = 1 + (1 << 16) / (dims * dims * dims);
@@ -986,7 +968,7 @@ void run_cpu(const FullMixtureJointStatistics& args) {
 void run_cpu(const FullMixtureAncestral& args) {
   const int64_t components = args.mixture.components;
   const int64_t dims = args.mixture.dims;
-  const std::vector<double> weights = log_weights(args.mixture);
+  const std::vector<double> weights = log_mixture_weights(args.mixture.logits, components);
   std::vector<float> cumulative(weights.size());
   float sum = 0;
   for (std::size_t k = 0; k < weights.size(); ++k) cumulative[k] = sum += std::exp(static_cast<float>(weights[k]));

@@ -208,7 +208,7 @@ Run run_em(GaussianMixture& model, const Tensor<float>& x, const EmOptions& opti
   int small_gains = 0;
   for (int iteration = 0; iteration < options.max_iterations && small_gains < 3; ++iteration) {
     const MixtureStatistics statistics = model.statistics(x);
-    run.history.push_back(total(statistics.log_marginal));
+    run.history.push_back(statistics.log_likelihood.to_host()[0]);
     const std::size_t count = run.history.size();
     small_gains = count >= 2 && run.history[count - 1] - run.history[count - 2] < gain_wanted ? small_gains + 1 : 0;
     if (options.progress) options.progress(restart, iteration, run.history.back());
@@ -241,7 +241,7 @@ double gain_of_em(const GaussianMixture& model, const Tensor<float>& x, double v
   next.set(model.weights(), model.means(), model.covariances());
   const MixtureStatistics statistics = next.statistics(x);
   maximise(next, statistics, variance_floor);
-  return (total(next.log_prob(x)) - total(statistics.log_marginal)) / static_cast<double>(x.shape()[0]);
+  return (total(next.log_prob(x)) - statistics.log_likelihood.to_host()[0]) / static_cast<double>(x.shape()[0]);
 }
 
 Run run_sgd(GaussianMixture& model, const Tensor<float>& x, const SgdFitOptions& options, int restart) {

@@ -155,11 +155,13 @@ MixtureStatistics diagonal_mixture_statistics(const Tensor<float>& x, const Tens
   const DiagonalMixture mixture = checked(kName, logits, mean, log_scale);
   check_data(kName, x, mixture, mean);
   const float* const w = checked_weights(kName, weights, x);
+  auto total = Tensor<double>::empty({}, x.stream());
   auto y = Tensor<float>::empty({x.shape()[0]}, x.stream());
   Sums sums = Sums::empty(mean);
-  run(x.stream(), kernels::DiagonalMixtureStatistics{mixture, x.data(), x.shape()[0], w, nullptr, y.data(), nullptr,
-                                                     sums.s0.data(), sums.s1.data(), sums.s2.data()});
-  return {y, sums.s0, sums.s1, sums.s2};
+  run(x.stream(),
+      kernels::DiagonalMixtureStatistics{mixture, x.data(), x.shape()[0], w, nullptr, y.data(), nullptr, sums.s0.data(),
+                                         sums.s1.data(), sums.s2.data(), nullptr, total.data()});
+  return {y, sums.s0, sums.s1, sums.s2, total};
 }
 
 Tensor<int32_t> diagonal_mixture_sample_posterior(const Tensor<float>& x, const Tensor<float>& logits,

@@ -153,10 +153,12 @@ MixtureStatistics full_mixture_statistics(const Tensor<float>& x, const Tensor<f
   const int64_t rows = check_data(kName, p, x);
   check_weights(kName, x, weights);
   Sums sums(p);
+  auto total = Tensor<double>::empty({}, x.stream());
   auto y = Tensor<float>::empty({rows}, x.stream());
-  run(x.stream(), kernels::FullMixtureStatistics{p.args(), x.data(), rows, data_or_null(weights), nullptr, y.data(),
-                                                 nullptr, sums.s0.data(), sums.s1.data(), sums.s2.data()});
-  return {y, sums.s0, sums.s1, sums.s2};
+  run(x.stream(),
+      kernels::FullMixtureStatistics{p.args(), x.data(), rows, data_or_null(weights), nullptr, y.data(), nullptr,
+                                     sums.s0.data(), sums.s1.data(), sums.s2.data(), nullptr, total.data()});
+  return {y, sums.s0, sums.s1, sums.s2, total};
 }
 
 Tensor<int32_t> full_mixture_sample_posterior(const Tensor<float>& x, const Tensor<float>& logits,

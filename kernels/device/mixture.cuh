@@ -157,15 +157,16 @@ inline constexpr int kTotalThreads = 256;
 inline constexpr std::size_t kTotalBytes = SharedMemory::bytes<double>(kTotalThreads / kWarp);
 inline constexpr std::size_t kCumulativeBytes = kTotalBytes + SharedMemory::bytes<double>(kTotalThreads);
 
-/// *total = sum of totals.
+/// *total = *exact_total = sum of totals; either may be null.
 [[maybe_unused]] static __global__ void __launch_bounds__(kTotalThreads)
-    total_kernel(const double* totals, int count, float* total) {
+    total_kernel(const double* totals, int count, float* total, double* exact_total) {
   SharedMemory smem;
   double* const room = smem.take<double>(kTotalThreads / kWarp);
   double sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kTotalThreads) sum += totals[i];
   sum = block_sum(sum, room);
-  if (threadIdx.x == 0) *total = static_cast<float>(sum);
+  if (threadIdx.x == 0 && total != nullptr) *total = static_cast<float>(sum);
+  if (threadIdx.x == 0 && exact_total != nullptr) *exact_total = sum;
 }
 
 /// d_logits = upstream (s0 - softmax(logits) sum s0).

@@ -294,7 +294,8 @@ struct StatisticsFinish {
   double* s0;
   double* s1;
   double* s2;
-  float* total;  // null: not wanted
+  float* total;         // null: not wanted
+  double* exact_total;  // null: not wanted
 };
 
 // Sums of the blocks' sums, made into standardised moments. Blocks 0..moment_blocks-1: s1 and s2; then
@@ -309,6 +310,7 @@ __global__ void __launch_bounds__(kFinishThreads) finish_statistics_kernel(Stati
     for (int i = static_cast<int>(threadIdx.x); i < args.total_count; i += kFinishThreads) sum += args.totals[i];
     sum = cuda::block_sum(sum, room);
     if (threadIdx.x == 0 && args.total != nullptr) *args.total = static_cast<float>(sum);
+    if (threadIdx.x == 0 && args.exact_total != nullptr) *args.exact_total = sum;
     return;
   }
 
@@ -409,8 +411,9 @@ struct StatisticsPlan {
   }
 
   void finish(const DiagonalMixture& mixture, const Packed& packed, const double* totals, int total_count, double* s0,
-              double* s1, double* s2, float* total, void* stream) const {
-    const StatisticsFinish args = {mixture, packed, partials, splits, slices, totals, total_count, s0, s1, s2, total};
+              double* s1, double* s2, float* total, double* exact_total, void* stream) const {
+    const StatisticsFinish args = {mixture,     packed, partials, splits, slices, totals,
+                                   total_count, s0,     s1,       s2,     total,  exact_total};
     const int64_t moments = packed.tiles * slices * 32 * 8 * dim_threads(mixture.dims);
     const int64_t moment_blocks = ceil_div(moments, kFinishOutputs);
     const int64_t blocks = moment_blocks + ceil_div(mixture.components, kFinishOutputs) + 1;

@@ -72,6 +72,48 @@ TEST_P(GaussianMixtures, EmNeverLosesLikelihood) {
   }
 }
 
+TEST_P(GaussianMixtures, HaveTheMomentsOfTheDataAfterOneIterationOfEm) {
+  // Whatever the responsibilities were. The clusters overlap, so that means move in the iteration.
+  constexpr std::size_t kDims = 3;
+  std::vector<float> x = random_normals(int64_t{150} * kDims, 31);
+  for (std::size_t n = 0; n < x.size() / kDims; ++n) {
+    x[n * kDims + 1] += 0.8f * x[n * kDims];
+    x[n * kDims + n % kDims] += n % 2 == 0 ? 2.0f : -1.0f;
+  }
+  const auto rows = static_cast<Real>(x.size() / kDims);
+  Reals mean(kDims), covariance(kDims * kDims);
+  for (std::size_t i = 0; i < x.size(); ++i) mean[i % kDims] += x[i] / rows;
+  for (std::size_t n = 0; n < x.size(); n += kDims) {
+    for (std::size_t e = 0; e < covariance.size(); ++e) {
+      covariance[e] += (x[n + e / kDims] - mean[e / kDims]) * (x[n + e % kDims] - mean[e % kDims]) / rows;
+    }
+  }
+  constexpr double kFloor = 1e-6;
+  for (const Covariance shape : {Covariance::diagonal, Covariance::full}) {
+    const MixtureFit fit =
+        fit_mixture_em(data(x, kDims), 3, shape, {.restarts = 1, .max_iterations = 1, .variance_floor = kFloor});
+    const std::vector<double> pi = fit.model.weights();
+    const std::vector<double> means = fit.model.means();
+    const std::vector<double> covariances = fit.model.covariances();
+    const bool full = shape == Covariance::full;
+    for (std::size_t i = 0; i < kDims; ++i) {
+      Real first = 0;
+      for (std::size_t k = 0; k < 3; ++k) first += pi[k] * means[k * kDims + i];
+      EXPECT_NEAR(static_cast<double>(first), static_cast<double>(mean[i]), 1e-5) << "mean " << i << ", full " << full;
+      for (std::size_t j = 0; j < kDims; ++j) {
+        if (!full && j != i) continue;
+        Real second = i == j ? -kFloor : 0.0;
+        for (std::size_t k = 0; k < 3; ++k) {
+          second += pi[k] * (covariances[full ? (k * kDims + i) * kDims + j : k * kDims + i] +
+                             (means[k * kDims + i] - mean[i]) * (means[k * kDims + j] - mean[j]));
+        }
+        EXPECT_NEAR(static_cast<double>(second), static_cast<double>(covariance[i * kDims + j]), 1e-5)
+            << "covariance " << i << ", " << j << ", full " << full;
+      }
+    }
+  }
+}
+
 TEST_P(GaussianMixtures, GradientAscentReachesWhatEmReaches) {
   // On a GPU that is simulated, fewer rows and steps: it is the same code that runs.
   const bool few = device().is_cuda();

@@ -373,6 +373,12 @@ TEST_P(DiagonalMixture, StatisticsMatchTheReference) {
     const Real peak = reference.peak();
     for (const Real value : y) bound.push_back(reference.bound(value, peak));
     expect_within(got.log_marginal.to_host(), y, bound, "log marginal, " + p.str());
+    Real total = 0, total_bound = 0;
+    for (std::size_t n = 0; n < y.size(); ++n) {
+      total += g[n] * y[n];
+      total_bound += g[n] * bound[n];
+    }
+    expect_within(got.log_likelihood.to_host(), {total}, {total_bound}, "log-likelihood, " + p.str());
   }
 }
 

@@ -14,6 +14,7 @@ struct MixtureStatistics {
   Tensor<double> s1;           ///< (K, D) sum_n w_n r_nk t_nk
   /// Diagonal: (K, D) sum_n w_n r_nk t_nk^2. Full: (K, D, D), the lower triangle of t_nk t_nk^T, 0 above.
   Tensor<double> s2;
+  Tensor<double> log_likelihood;  ///< scalar: sum_n w_n log p(x_n), in double; rows of weight 0 add nothing
 };
 
 /// What ancestral sampling from a mixture gives.
