@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <dgm/core/graph.hpp>
 #include <dgm/ops/recurrent.hpp>
 
 #include "tests/support/devices.hpp"
@@ -348,6 +349,31 @@ TEST_P(Recurrent, SaturatedGatesGiveFiniteStatesAndGradients) {
   const Result got = run(c, v, &g);
   for (const float h : got.h.to_host()) ASSERT_TRUE(std::isfinite(h));
   for (const float d : got.gradients.weight) ASSERT_TRUE(std::isfinite(d));
+}
+
+TEST_P(Recurrent, ATrainingStepIsReplayedAsAGraph) {
+  const int64_t H = 6;
+  const SequenceLayout layout({3, 1, 2}, device());
+  Parameter weight = {"weight", Tensor<float>::from(random_normals(4 * H * H, 1, 0.3), {4 * H, H}, device()),
+                      Tensor<float>::zeros({4 * H, H}, device())};
+  auto input = Tensor<float>::from(random_normals(6 * 4 * H, 2), {6, 4 * H}, device());
+  const auto g = Tensor<float>::from(random_normals(6 * H, 3), {6, H}, device());
+  const auto step = [&] {
+    Tape tape;
+    tape.backward(lstm(layout, input, tape.watch(weight)).h, g);
+  };
+  step();
+  const auto once = weight.grad.to_host();
+  const Stream stream = device();
+  const Graph graph = Graph::capture(stream, step);
+  weight.grad.copy_from(Tensor<float>::zeros({4 * H, H}, device()));
+  graph.launch();
+  EXPECT_EQ(weight.grad.to_host(), once);
+  // Other inputs in the same place give another gradient.
+  input.copy_from(Tensor<float>::zeros({6, 4 * H}, device()));
+  weight.grad.copy_from(Tensor<float>::zeros({4 * H, H}, device()));
+  graph.launch();
+  EXPECT_NE(weight.grad.to_host(), once);
 }
 
 TEST_P(Recurrent, RefusesWhatDoesNotFit) {

@@ -95,6 +95,13 @@ TEST_F(LatentFactorsProgram, GoesOnFromACheckpointToTheSameEndWhereverItWasKille
   EXPECT_EQ(report(arguments + checkpoint), whole);
 }
 
+TEST_F(LatentFactorsProgram, ThreadsDrawTheSameNumbers) {
+  const auto one = result("--threads 1 --letter-dropout 0.3 --dropout 0.1");
+  const auto two = result("--threads 2 --letter-dropout 0.3 --dropout 0.1");
+  EXPECT_NEAR(one.at("nats").get<double>(), two.at("nats").get<double>(), 1e-3);
+  EXPECT_NEAR(one.at("training")[0].get<double>(), two.at("training")[0].get<double>(), 1e-4);
+}
+
 TEST_F(LatentFactorsProgram, GeneratesAndExplains) {
   const Outcome outcome = run_sample("latent_factors", small("--generate 7 --explain baba --epochs 1"));
   EXPECT_EQ(outcome.status, 0) << outcome.output;
