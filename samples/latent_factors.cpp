@@ -54,9 +54,9 @@ struct Options {
   int64_t bits = 16;
   int64_t hidden = 64;
   int64_t embedding = 32;
-  double dropout = 0;
-  double letter_dropout = 0;
-  int64_t epochs = 10;
+  double dropout = 0.2;
+  double letter_dropout = 0.1;
+  int64_t epochs = 15;
   int64_t batch = 64;
   double rate = 5e-3;
   int64_t patience = 0;
@@ -246,8 +246,9 @@ class WordModel {
     symbols_ = symbols(generative, "symbols");
     speller_.emplace(generative, "speller", sizes.embedding, sizes.hidden, stream, layer);
     if (sizes.bits > 0) {
+      // Large enough that codes are told apart before the speller has learned to do without them.
       factors_.emplace(generative, "factors", sizes.bits, 4 * sizes.hidden, stream,
-                       LinearOptions{.bias = false, .seed = seed});
+                       LinearOptions{.bias = false, .weight_values = Initialiser::normal(0.3f), .seed = seed});
     }
     output_.emplace(generative, "output", sizes.hidden, sizes.symbols, stream, LinearOptions{.seed = seed});
     if (sizes.bits == 0) return;
@@ -924,7 +925,9 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
   app.add_option("--save", options.save, "Write the model here");
   app.add_option("--load", options.load, "Take this model instead of training one");
-  app.add_option("--checkpoint", options.checkpoint, "Keep the training here, and go on from it if it is there");
+  app.add_option(
+      "--checkpoint", options.checkpoint,
+      "Keep the training here, and go on from it if it is there (the running mean of reinforce and nvil begins anew)");
   app.add_option("--json", options.json, "Write the figures here as JSON");
   return samples::run(app, argc, argv, [&] { work(options); });
 }
