@@ -5,11 +5,14 @@
 
 #include "tests/support/devices.hpp"
 #include "tests/support/files.hpp"
+#include "tests/support/reference.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <map>
 #include <random>
 
 namespace dgm::test {
@@ -88,6 +91,114 @@ std::vector<Links> links_of(const AlignmentModel& model, const Bitext& bitext, c
   link_pairs(model, bitext, 0, bitext.pairs(), linking,
              [&](const LinkedPairs& linked) { result.insert(result.end(), linked.links.begin(), linked.links.end()); });
   return result;
+}
+
+// Log-likelihoods of EM for one class of words, no ends and no smoothing, by sums over all pairs of states.
+Reals reference_hmm(const Bitext& bitext, int reach, Real to_null, int iterations) {
+  const int buckets = 2 * reach + 3;
+  std::vector<Real> first(static_cast<std::size_t>(buckets));
+  Real total = 0;
+  for (int b = 0; b < buckets; ++b) {
+    first[static_cast<std::size_t>(b)] = std::exp(Real{-0.3L} * std::abs(b - reach - 2)) + Real{1e-3L};
+  }
+  first.front() = first.back() = first.back() / 10;
+  for (const Real value : first) total += value;
+  for (Real& value : first) value /= total;
+  std::array<std::vector<Real>, 2> weight = {first, first};  // from a word, from the beginning
+  std::map<std::pair<int, int>, Real> table;
+  const Real uniform = Real{1} / bitext.target->size();
+  const auto t = [&](int e, int f) { return table.empty() ? uniform : table.at({e, f}); };
+  Reals result;
+  for (int iteration = 0; iteration < iterations; ++iteration) {
+    std::map<std::pair<int, int>, Real> links;
+    std::array<std::vector<Real>, 2> jumps, expected;
+    for (auto* const counts : {&jumps, &expected}) counts->fill(std::vector<Real>(static_cast<std::size_t>(buckets)));
+    Real nulls = 0, words = 0, log_likelihood = 0;
+    for (int64_t p = 0; p < bitext.pairs(); ++p) {
+      const auto y = bitext.source_sentence(p);
+      const auto x = bitext.target_sentence(p);
+      const int n = static_cast<int>(y.size());  // state n is the beginning
+      const auto bucket = [&](int from, int to) {
+        const int jump = to - (from == n ? -1 : from);
+        return static_cast<std::size_t>(std::min(std::max(jump, -reach - 1), reach + 1) + reach + 1);
+      };
+      const auto jump = [&](int from, int to) {
+        const std::vector<Real>& row = weight[from == n ? 1 : 0];
+        Real sum = 0;
+        for (int j = 0; j < n; ++j) sum += row[bucket(from, j)];
+        return row[bucket(from, to)] / sum;
+      };
+      const auto word = [&](int from, int to, int f) {
+        return (1 - to_null) * jump(from, to) * t(y[static_cast<std::size_t>(to)], f);
+      };
+      std::vector<Reals> alpha(x.size() + 1, Reals(y.size() + 1)), beta = alpha;
+      alpha[0][y.size()] = 1;
+      beta[x.size()].assign(y.size() + 1, 1);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        for (int from = 0; from <= n; ++from) {
+          const Real before = alpha[i][static_cast<std::size_t>(from)];
+          alpha[i + 1][static_cast<std::size_t>(from)] += before * to_null * t(-1, x[i]);
+          for (int to = 0; to < n; ++to) alpha[i + 1][static_cast<std::size_t>(to)] += before * word(from, to, x[i]);
+        }
+      }
+      for (std::size_t i = x.size(); i-- > 0;) {
+        for (int from = 0; from <= n; ++from) {
+          Real sum = to_null * t(-1, x[i]) * beta[i + 1][static_cast<std::size_t>(from)];
+          for (int to = 0; to < n; ++to) sum += word(from, to, x[i]) * beta[i + 1][static_cast<std::size_t>(to)];
+          beta[i][static_cast<std::size_t>(from)] = sum;
+        }
+      }
+      const Real all = beta[0][y.size()];
+      log_likelihood += std::log(all);
+      for (int from = 0; from <= n; ++from) {
+        Real left = 0;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          const Real before = alpha[i][static_cast<std::size_t>(from)] / all;
+          const Real null = before * to_null * t(-1, x[i]) * beta[i + 1][static_cast<std::size_t>(from)];
+          links[{-1, x[i]}] += null;
+          nulls += null;
+          for (int to = 0; to < n; ++to) {
+            const Real q = before * word(from, to, x[i]) * beta[i + 1][static_cast<std::size_t>(to)];
+            links[{y[static_cast<std::size_t>(to)], x[i]}] += q;
+            jumps[from == n ? 1 : 0][bucket(from, to)] += q;
+            left += q;
+          }
+        }
+        words += left;
+        for (int to = 0; to < n; ++to) expected[from == n ? 1 : 0][bucket(from, to)] += left * jump(from, to);
+      }
+    }
+    std::map<int, Real> rows;
+    for (const auto& [key, count] : links) rows[key.first] += count;
+    for (const auto& [key, count] : links) table[key] = count / rows[key.first];
+    for (std::size_t k = 0; k < 2; ++k) {
+      Real sum = 0;
+      for (std::size_t b = 0; b < weight[k].size(); ++b) {
+        if (expected[k][b] > 0) weight[k][b] *= jumps[k][b] / expected[k][b];
+        sum += weight[k][b];
+      }
+      for (Real& value : weight[k]) value /= sum;
+    }
+    to_null = nulls / (nulls + words);
+    result.push_back(log_likelihood);
+  }
+  return result;
+}
+
+TEST(HmmAlignmentTraining, HasTheLogLikelihoodsOfLongDoubleEm) {
+  const KnownText text = known_text(120, 7);
+  HmmAlignmentOptions plain = HmmAlignmentOptions::unsmoothed();
+  plain.ibm1_iterations = 0;
+  plain.jump_words = 0;
+  plain.reach = 3;  // less than the sentences are long
+  plain.ends = false;
+  std::vector<AlignmentIteration> told;
+  trained(text.bitext, AlignmentDirections::forward, plain, 5, &told);
+  const Reals wanted = reference_hmm(text.bitext, 3, 0.2L, 5);
+  ASSERT_EQ(told.size(), 5u);
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(told[i].log_likelihood[0] / static_cast<double>(wanted[i]), 1, 2e-6) << "iteration " << i + 1;
+  }
 }
 
 TEST(HmmAlignmentTraining, AnIterationInOneDirectionNeverLowersTheLikelihood) {

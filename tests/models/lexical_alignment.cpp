@@ -82,6 +82,71 @@ Reals reference_model1(const Bitext& bitext, int iterations) {
   return result;
 }
 
+Real reference_digamma(Real x) {
+  Real below = 0;
+  for (; x < 30; ++x) below += 1 / x;
+  const Real y = 1 / (x * x);
+  return std::log(x) - 1 / (2 * x) - y * (Real{1} / 12 - y * (Real{1} / 120 - y / 252)) - below;
+}
+
+struct DiagonalReference {
+  Reals log_likelihoods;
+  Real tension;
+};
+
+// Variational Bayes of the diagonal model with a step of its tension in each iteration but the first.
+DiagonalReference reference_diagonal(const Bitext& bitext, int iterations) {
+  constexpr Real kP0 = 0.08L;
+  constexpr Real kAlpha = 0.01L;
+  std::map<std::pair<int32_t, int32_t>, Real> table;
+  const Real uniform = Real{1} / bitext.target->size();
+  DiagonalReference result = {{}, 4};
+  for (int iteration = 0; iteration < iterations; ++iteration) {
+    std::map<std::pair<int32_t, int32_t>, Real> counts;
+    // NULL has an entry for every word, and one for unknown words.
+    for (int32_t f = 0; f <= bitext.target->size(); ++f) counts[{-1, f}] = 0;
+    Real log_likelihood = 0, posterior_distance = 0, prior_distance = 0, aligned = 0, words = 0;
+    for (int64_t p = 0; p < bitext.pairs(); ++p) {
+      const auto y = bitext.source_sentence(p);
+      const auto x = bitext.target_sentence(p);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const auto t = [&](int32_t e) { return table.empty() ? uniform : table.at({e, x[i]}); };
+        Reals h, away;
+        Real z = 0;
+        for (std::size_t j = 0; j < y.size(); ++j) {
+          away.push_back(std::abs(static_cast<Real>(i + 1) / static_cast<Real>(x.size()) -
+                                  static_cast<Real>(j + 1) / static_cast<Real>(y.size())));
+          h.push_back(std::exp(-result.tension * away.back()));
+          z += h.back();
+        }
+        Real sum = kP0 * t(-1);
+        for (std::size_t j = 0; j < y.size(); ++j) sum += (1 - kP0) * h[j] / z * t(y[j]);
+        log_likelihood += std::log(sum);
+        counts[{-1, x[i]}] += kP0 * t(-1) / sum;
+        words += 1;
+        for (std::size_t j = 0; j < y.size(); ++j) {
+          const Real q = (1 - kP0) * h[j] / z * t(y[j]) / sum;
+          counts[{y[j], x[i]}] += q;
+          aligned += q;
+          posterior_distance += q * away[j];
+          prior_distance += h[j] / z * away[j];
+        }
+      }
+    }
+    std::map<int32_t, Real> totals;
+    for (const auto& [key, count] : counts) totals[key.first] += count + kAlpha;
+    for (const auto& [key, count] : counts) {
+      table[key] = std::exp(reference_digamma(count + kAlpha) - reference_digamma(totals[key.first]));
+    }
+    if (iteration > 0) {
+      const Real step = prior_distance / words - posterior_distance / aligned;
+      result.tension = std::clamp(result.tension + 5 * step, Real{0.1L}, Real{14});
+    }
+    result.log_likelihoods.push_back(log_likelihood);
+  }
+  return result;
+}
+
 class LexicalAlignment : public OnEveryDevice {
  protected:
   AlignmentOptions options(const std::string& model, int iterations) const {
@@ -115,6 +180,22 @@ TEST_P(LexicalAlignment, Model1HasTheLogLikelihoodsOfLongDoubleEmInBothDirection
     EXPECT_EQ(seen[i].words[1], static_cast<int64_t>(bitext.source_words.size()));
     EXPECT_NEAR(seen[i].log_likelihood[0] / static_cast<double>(forward[i]), 1, 2e-6) << "forward, iteration " << i;
     EXPECT_NEAR(seen[i].log_likelihood[1] / static_cast<double>(reverse[i]), 1, 2e-6) << "reverse, iteration " << i;
+  }
+}
+
+TEST_P(LexicalAlignment, DiagonalHasTheLikelihoodsAndTheTensionOfLongDoubleVariationalBayes) {
+  const Bitext bitext = made_up(some_pairs(), 30, 8, 14);
+  std::vector<AlignmentIteration> seen;
+  const auto model = make_alignment_model(options("diagonal", 4));
+  model->train(bitext, [&](const AlignmentIteration& i) { seen.push_back(i); });
+  for (const int side : {0, 1}) {
+    const DiagonalReference wanted = reference_diagonal(side == 0 ? bitext : swapped(bitext), 4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      EXPECT_NEAR(seen[i].log_likelihood[side] / static_cast<double>(wanted.log_likelihoods[i]), 1, 1e-5)
+          << "side " << side << ", iteration " << i + 1;
+    }
+    const auto prior = model->to_tensors().at(side == 0 ? "forward.prior" : "reverse.prior").as<float>();
+    EXPECT_NEAR(prior[1], static_cast<double>(wanted.tension), 1e-3) << "side " << side;
   }
 }
 
@@ -215,6 +296,8 @@ TEST_P(LexicalAlignment, ALoadedModelAndAnySplitGiveTheSameBits) {
     const LoadedAlignmentModel loaded = load_alignment_model(dir / name, device());
     EXPECT_EQ(loaded.model->name(), name);
     EXPECT_EQ(loaded.model->directions(), AlignmentDirections::both);
+    EXPECT_TRUE(*loaded.source == *bitext.source) << "the same words under the same numbers";
+    EXPECT_TRUE(*loaded.target == *bitext.target);
     AlignmentPosteriors again;
     loaded.model->posteriors(bitext, 0, bitext.pairs(), again);
     EXPECT_EQ(all.offsets, again.offsets);

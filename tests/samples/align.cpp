@@ -172,6 +172,15 @@ TEST_F(AlignProgram, RefusesWhatCannotBeAlignedInWords) {
   refused(text() + "--model ibm1 --direction forward --symmetrise union", "both directions");
   refused(text() + "--links " + (dir_ / "no/such/folder/links"), "there is no folder");
   refused(text() + "--save " + dir_.path(), "is a folder");
+  // Where nobody may write, not even the superuser.
+  const std::string cheap = text() + "--model ibm1 ";
+  refused(cheap + "--links " + (dir_ / "s/links"), "there is no folder");
+  for (const char* output : {"--links", "--save", "--posteriors", "--table", "--json"}) {
+    refused(cheap + output + " /proc/nobody-writes-here", "/proc/nobody-writes-here: ");
+  }
+  refused(cheap + "--plot /proc/nobody-writes-here.svg", "/proc/nobody-writes-here.svg: ");
+  refused(cheap + "--links /dev/full", "/dev/full: cannot be written: No space left on device");
+  refused(text() + "--load " + dir_.path(), "is a directory");
 }
 
 TEST_F(AlignProgram, SkippedPairsHaveEmptyLinesInTheirPlace) {
