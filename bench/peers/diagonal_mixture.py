@@ -5,32 +5,16 @@ PyTorch: log-likelihood and all gradients as matrix products, log joint = x^2 A 
 whole and in chunks of rows that stay in cache, eager and by torch.compile. scikit-learn (CPU): one E and one
 M step of GaussianMixture(covariance_type="diag"). All in float32.
 """
-import argparse
-import json
 import math
-import statistics
 import sys
-import time
-import warnings
+
+from support.peer import NOT_HERE, command_line, time_peer, torch_for, torch_name
 
 CASES = [(100_000, 64, 16), (1_000_000, 256, 2), (20_000, 1024, 64)]
 
 
-def times(body, repetitions, synchronize=lambda: None):
-    body()
-    synchronize()
-    taken = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        body()
-        synchronize()
-        taken.append((time.perf_counter() - start) * 1e3)
-    return {"min": round(min(taken), 3), "median": round(statistics.median(taken), 3)}
-
-
-def report(peer, op, case, milliseconds):
-    name = "{}/N:{}/K:{}/D:{}".format(op, *case)
-    print(json.dumps({"peer": peer, "case": name, "milliseconds": milliseconds}), flush=True)
+def case_name(op, case):
+    return "{}/N:{}/K:{}/D:{}".format(op, *case)
 
 
 def problem(rows, components, dims):
@@ -52,7 +36,6 @@ def time_torch(case, device, repetitions):
     for parameter in (logits, mean, log_scale):
         parameter.requires_grad_()
     x2 = x * x  # made once: the data do not change
-    synchronize = torch.cuda.synchronize if device == "cuda" else (lambda: None)
 
     def log_likelihood(x, x2, logits, mean, log_scale):
         precision = torch.exp(-2 * log_scale)
@@ -73,20 +56,16 @@ def time_torch(case, device, repetitions):
         with torch.no_grad():
             log_likelihood(x, x2, logits, mean, log_scale)
 
-    name = "PyTorch " + torch.__version__.split("+")[0]
+    name = torch_name(torch)
     rows = case[0]
     chunks = max(1, round(rows * case[1] / 2_000_000))
     while rows % chunks:  # equal chunks: one compilation
         chunks += 1
-    report(name + ", eager", "diagonal_mixture_forward", case, times(forward, repetitions, synchronize))
+    time_peer(name + ", eager", case_name("diagonal_mixture_forward", case), forward, repetitions, device, warm_up=1)
     for form, function in (("eager", log_likelihood), ("compiled", torch.compile(log_likelihood, dynamic=False))):
         for label, chunk in (("", rows), (f", {chunks} chunks", rows // chunks)):
-            try:
-                taken = times(lambda: step(function, chunk), repetitions, synchronize)
-            except Exception as error:  # no compiler, for one
-                print(f"{name}, {form}{label}: {type(error).__name__}", file=sys.stderr)
-                continue
-            report(f"{name}, {form}{label}", "diagonal_mixture_gradients", case, taken)
+            time_peer(f"{name}, {form}{label}", case_name("diagonal_mixture_gradients", case),
+                      lambda: step(function, chunk), repetitions, device, warm_up=1)
 
 
 def time_sklearn(case, repetitions):
@@ -110,37 +89,24 @@ def time_sklearn(case, repetitions):
         _, log_resp = model._e_step(x)
         model._m_step(x, log_resp)
 
-    report("scikit-learn " + sklearn.__version__, "diagonal_mixture_em", case, times(step, repetitions))
+    time_peer("scikit-learn " + sklearn.__version__, case_name("diagonal_mixture_em", case), step, repetitions, warm_up=1)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser = command_line(__doc__)
     parser.add_argument("--cases", default="0,1,2", help="which of the three sizes")
     args = parser.parse_args()
-
-    warnings.filterwarnings("ignore")
-    try:
-        import torch
-
-        torch.set_num_threads(args.threads)
-    except ImportError:
-        torch = None
+    torch = torch_for(args)
     try:
         import sklearn
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(args.threads)
     except ImportError:
+        print("scikit-learn is not installed", file=sys.stderr)
         sklearn = None
-    if torch is None and sklearn is None:
-        print("neither PyTorch nor scikit-learn is installed", file=sys.stderr)
-        return 77
-    if args.device == "cuda" and (torch is None or not torch.cuda.is_available()):
-        print("no PyTorch that sees a GPU", file=sys.stderr)
-        return 77
+    if torch is None and (sklearn is None or args.device == "cuda"):
+        return NOT_HERE
 
     for case in (CASES[int(index)] for index in args.cases.split(",")):
         if torch is not None:

@@ -3,27 +3,11 @@
 
 PyTorch: the same networks, forward, backward and Adam (fused where there is a fused one), eager and by torch.compile.
 """
-import argparse
-import json
-import statistics
 import sys
-import time
-import warnings
+
+from support.peer import NOT_HERE, command_line, time_peer, torch_for, torch_name
 
 BATCH, PIXELS, HIDDEN, LATENT = 100, 784, 200, 50
-
-
-def times(body, repetitions, synchronize):
-    for _ in range(3):
-        body()
-    synchronize()
-    taken = []
-    for _ in range(10 * repetitions):
-        start = time.perf_counter()
-        body()
-        synchronize()
-        taken.append((time.perf_counter() - start) * 1e3)
-    return {"min": round(min(taken), 3), "median": round(statistics.median(taken), 3)}
 
 
 def time_torch(draws, device, repetitions):
@@ -32,7 +16,6 @@ def time_torch(draws, device, repetitions):
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     torch.manual_seed(1)
-    synchronize = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     x = (torch.rand(BATCH, PIXELS) < 0.25).float().to(device)
 
     def network(first, last):
@@ -64,32 +47,13 @@ def time_torch(draws, device, repetitions):
             run(x).backward()
             optimiser.step()
 
-        name = "PyTorch {}, {}".format(torch.__version__.split("+")[0], form)
-        try:
-            taken = times(step, repetitions, synchronize)
-        except Exception as error:  # no compiler, for one
-            print(f"{name}: {type(error).__name__}", file=sys.stderr)
-            continue
-        print(json.dumps({"peer": name, "case": f"iwae_step/K:{draws}", "milliseconds": taken}), flush=True)
+        time_peer(f"{torch_name(torch)}, {form}", f"iwae_step/K:{draws}", step, 10 * repetitions, device)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repetitions", type=int, default=7)
-    args = parser.parse_args()
-
-    warnings.filterwarnings("ignore")
-    try:
-        import torch
-    except ImportError:
-        print("PyTorch is not installed", file=sys.stderr)
-        return 77
-    torch.set_num_threads(args.threads)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        print("no PyTorch that sees a GPU", file=sys.stderr)
-        return 77
+    args = command_line(__doc__).parse_args()
+    if torch_for(args) is None:
+        return NOT_HERE
     for draws in (1, 5, 50):
         time_torch(draws, args.device, args.repetitions)
     return 0
