@@ -78,8 +78,7 @@ void DrawMomenta(const TrajectoryStart& args, int64_t begin, int64_t end) {
       const int64_t chain = (first + i) / per_chain;
       const int64_t column = 4 * ((first + i) % per_chain);
       if (column < 4 * of.momentum_blocks()) {
-        std::memcpy(args.momentum + chain * of.dims + column, normals + 4 * i,
-                    sizeof(float) * static_cast<std::size_t>(std::min<int64_t>(4, of.dims - column)));
+        CopyBlock(normals + 4 * i, of.dims - column, args.momentum + chain * of.dims + column);
       } else {
         const StepSize& size = args.steps[chain / of.chains];
         const float u = uniform_from_word(words[4 * i + 1]);

@@ -12,6 +12,8 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
+#include <cstring>
+
 HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
 
@@ -28,6 +30,15 @@ HWY_INLINE Lanes::V ToFloat(cpu::HWY_NAMESPACE::VecU32 word) {
 HWY_INLINE Lanes::V Uniform(cpu::HWY_NAMESPACE::VecU32 word) {
   constexpr float kTwoToMinus32 = 2.3283064365386963e-10f;
   return hn::Add(hn::Mul(ToFloat(word), Lanes::set(kTwoToMinus32)), Lanes::set(kTwoToMinus32 / 2.0f));
+}
+
+/// Copies count <= 4 numbers, of which there are mostly four: a call for so few would cost more than their draws.
+HWY_INLINE void CopyBlock(const float* from, int64_t count, float* to) {
+  if (count >= 4) {
+    std::memcpy(to, from, 4 * sizeof(float));
+    return;
+  }
+  for (int64_t j = 0; j < count; ++j) to[j] = from[j];
 }
 
 /// noise[i] from words[i], pair by pair, as normals_from_words; count is a multiple of twice the lanes.

@@ -78,22 +78,23 @@ void SampleVectors(const VectorSample& args, int64_t begin, int64_t end) {
   const int64_t per_row = per_sample * args.samples;
   int64_t row = begin / per_row;
   int64_t at = begin % per_row;
+  int64_t quad = at % per_sample;  // of the sample that `at` is in
   for (int64_t first = begin; first < end; first += 2 * lanes) {
     const int64_t count = std::min(2 * lanes, end - first);
-    const int64_t first_row = row;
-    const int64_t first_at = at;
+    const int64_t first_quad = quad;
+    float* z = args.z + (row * args.samples + at / per_sample) * args.dims;
     for (int64_t i = 0; i < count; ++i) {
       const auto datum = static_cast<uint64_t>(args.data != nullptr ? args.data[row] : row);
       const uint64_t subsequence = (args.draws.site << 48) | datum;
       block[i] = static_cast<uint32_t>(at);
       low[i] = static_cast<uint32_t>(subsequence);
       high[i] = static_cast<uint32_t>(subsequence >> 32);
-      const int64_t column = 4 * (at % per_sample);
-      const auto bytes = sizeof(float) * static_cast<std::size_t>(std::min<int64_t>(4, args.dims - column));
-      std::memcpy(location + 4 * i, args.location + row * args.dims + column, bytes);
+      const int64_t column = 4 * quad;
+      CopyBlock(args.location + row * args.dims + column, args.dims - column, location + 4 * i);
       if (args.log_scale != nullptr) {
-        std::memcpy(log_scale + 4 * i, args.log_scale + row * args.dims + column, bytes);
+        CopyBlock(args.log_scale + row * args.dims + column, args.dims - column, log_scale + 4 * i);
       }
+      if (++quad == per_sample) quad = 0;
       if (++at == per_row) at = 0, ++row;
     }
     cpu::HWY_NAMESPACE::PhiloxWordsOf(args.draws.seed, step, block, low, high, words);
@@ -102,13 +103,11 @@ void SampleVectors(const VectorSample& args, int64_t begin, int64_t end) {
       hn::Store(Drawn(args.noise, hn::Load(d, location + i), hn::Load(d, log_scale + i), hn::Load(d, noise + i)), d,
                 noise + i);
     }
-    int64_t to_row = first_row;
-    int64_t to_at = first_at;
+    int64_t to_quad = first_quad;
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t column = 4 * (to_at % per_sample);
-      float* const z = args.z + (to_row * args.samples + to_at / per_sample) * args.dims + column;
-      std::memcpy(z, noise + 4 * i, sizeof(float) * static_cast<std::size_t>(std::min<int64_t>(4, args.dims - column)));
-      if (++to_at == per_row) to_at = 0, ++to_row;
+      CopyBlock(noise + 4 * i, args.dims - 4 * to_quad, z + 4 * to_quad);
+      // The samples lie one after the other, and so do the rows.
+      if (++to_quad == per_sample) to_quad = 0, z += args.dims;
     }
   }
 }

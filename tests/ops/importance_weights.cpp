@@ -189,6 +189,23 @@ TEST_P(ImportanceWeightsOp, ManyRowsAreStoredPastTheCachesAlike) {
   EXPECT_EQ(all.rows(rows - 1, rows).to_host(), last.to_host());
 }
 
+TEST_P(ImportanceWeightsOp, BitsOfARowDependOnNoOther) {
+  for (const int64_t samples : {3, 64, 700}) {
+    const int64_t rows = 19;
+    std::vector<float> l = random_normals(rows * samples, 8, 3);
+    l[static_cast<std::size_t>(2 * samples)] = NAN;
+    for (int64_t s = 0; s < samples; ++s) l[static_cast<std::size_t>(5 * samples + s)] = -INFINITY;
+    const auto all = Tensor<float>::from(l, {rows, samples}, device());
+    const ImportanceWeights together = importance_weights(all);
+    for (const int64_t b : {0, 1, 4, 6, 7, 8, 17, 18}) {
+      const ImportanceWeights alone = importance_weights(all.rows(b, b + 1).clone());
+      EXPECT_EQ(alone.weights.value().to_host(), together.weights.value().rows(b, b + 1).to_host()) << b;
+      EXPECT_EQ(alone.log_mean.value().to_host(), together.log_mean.value().rows(b, b + 1).to_host()) << b;
+      EXPECT_EQ(alone.effective_sample_size.to_host(), together.effective_sample_size.rows(b, b + 1).to_host()) << b;
+    }
+  }
+}
+
 TEST_P(ImportanceWeightsOp, LeaveOneOutGainMatchesLongDouble) {
   for (const int64_t samples : {2, 3, 10, 33}) {
     for (const double spread : {0.5, 60.0}) {
