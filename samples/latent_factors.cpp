@@ -235,8 +235,9 @@ Variable use(Tape* tape, const std::optional<Linear>& layer, const Variable& x) 
 // parameters are then constants.
 class WordModel {
  public:
-  // The parameters of p and those of inference may be in one set.
-  WordModel(const Sizes& sizes, Parameters& generative, Parameters& inference, uint64_t seed, const Stream& stream)
+  // The parameters of p, of q and of the predictor may be in one set.
+  WordModel(const Sizes& sizes, Parameters& generative, Parameters& inference, Parameters& predictor, uint64_t seed,
+            const Stream& stream)
       : sizes_(sizes), stream_(stream) {
     const RecurrentLayerOptions layer = {.seed = seed};
     const Shape table = {sizes.symbols, sizes.embedding};
@@ -257,7 +258,7 @@ class WordModel {
     forward_.emplace(inference, "inference.forward", sizes.embedding, width, stream, layer);
     backward_.emplace(inference, "inference.backward", sizes.embedding, width, stream, layer);
     proposal_.emplace(inference, "inference.bits", 2 * width, sizes.bits, stream, LinearOptions{.seed = seed});
-    signal_.emplace(inference, "inference.signal", std::vector<int64_t>{2 * width, 32, 1}, stream,
+    signal_.emplace(predictor, "inference.signal", std::vector<int64_t>{2 * width, 32, 1}, stream,
                     MlpOptions{.activation = relu, .seed = seed});
   }
 
@@ -379,14 +380,17 @@ class WordJoint : public LatentJoint {
   std::function<Variable(Tape&)> predictions() const {
     return [this](Tape& tape) { return model_.read(of(tape), words_).signal; };
   }
-  // log p(x, z) for all codes, (B, 2^bits).
-  Variable table(Tape& tape) const {
+  // All codes for each word, (B, 2^bits, bits).
+  Tensor<float> all_codes() const {
     const int64_t bits = model_.sizes().bits;
     const std::vector<float> one = codes(0, int64_t{1} << bits, bits, stream()).to_host();
     std::vector<float> all;
     for (int64_t b = 0; b < batch(); ++b) all.insert(all.end(), one.begin(), one.end());
-    const auto z = Tensor<float>::from(all, {batch(), int64_t{1} << bits, bits}, stream());
-    return log_likelihood(tape, z) - static_cast<float>(static_cast<double>(bits) * kLn2);
+    return Tensor<float>::from(all, {batch(), int64_t{1} << bits, bits}, stream());
+  }
+  // log p(x, z) for all codes, (B, 2^bits).
+  Variable table(Tape& tape) const {
+    return log_likelihood(tape, all_codes()) - static_cast<float>(static_cast<double>(model_.sizes().bits) * kLn2);
   }
 
  private:
@@ -397,6 +401,22 @@ class WordJoint : public LatentJoint {
   std::vector<Word> words_;
   std::optional<Tensor<int64_t>> data_;
   std::optional<Dropping> dropping_;
+};
+
+// The ELBO by its sum over all codes, sum_z q(z | x) (log p(x, z) - log q(z | x)): what score-function estimates of its
+// gradient by q are held against.
+class ExactElbo : public Estimator {
+ public:
+  explicit ExactElbo(const WordJoint& joint) : joint_(joint) {}
+  std::string name() const override { return "exact ELBO"; }
+  Estimate operator()(Tape& tape, const Draws&) const override {
+    const Variable log_q = joint_.proposal()(tape)->log_prob(joint_.all_codes());
+    const Variable bound = sum(exp(log_q) * (joint_.table(tape) - log_q), -1);
+    return {sum(bound), bound.value()};
+  }
+
+ private:
+  const WordJoint& joint_;
 };
 
 // ---- training -----------------------------------------------------------------------------------
@@ -683,32 +703,38 @@ void generate(int64_t count, const WordModel& model, const Vocabulary& alphabet,
   }
 }
 
-// Every estimator's gradient by the parameters of p, held against that of the sum over all codes.
+// Every estimator's gradient by the parameters of p against that of log p(x), which they differ from where the proposal
+// is not the posterior; and by those of q against that of the ELBO, where the baselines show.
 void compare_estimators(const WordModel& trained, Parameters& trained_parameters, const Data& data,
                         const Options& options) {
   constexpr std::size_t kWords = 16;
   Parameters generative;
   Parameters inference;
-  const WordModel model(trained.sizes(), generative, inference, options.seed, trained.stream());
-  for (Parameters* const set : {&generative, &inference}) {
+  Parameters predictor;
+  const WordModel model(trained.sizes(), generative, inference, predictor, options.seed, trained.stream());
+  for (Parameters* const set : {&generative, &inference, &predictor}) {
     for (Parameter& parameter : *set) parameter.value.copy_from(trained_parameters[parameter.name].value);
   }
   WordJoint joint(model);
   joint.take(some(data.valid, 0, kWords));
   const TabulatedJoint finite([&](Tape& tape) { return joint.table(tape); }, joint.batch(), joint.stream());
-  std::vector<std::unique_ptr<Estimator>> made;
-  for (const char* const name : {"reinforce", "nvil", "leave-one-out", "vimco"}) {
-    made.push_back(estimator_of(name, joint, std::max<int64_t>(2, options.samples)));
-  }
-  made.push_back(std::make_unique<ImportanceSampling>(joint, joint.proposal(), options.samples));
-  made.push_back(std::make_unique<PosteriorSampling>(finite, 1));
-  std::vector<const Estimator*> estimators;
-  for (const auto& estimator : made) estimators.push_back(estimator.get());
-  const auto reports =
-      compare(estimators, finite, generative, Draws(options.seed + 3, model.stream()), {.repetitions = 200});
-  std::cout << "gradients by the parameters of p for " << joint.batch() << " held-out words, against the sum over all "
-            << (int64_t{1} << options.bits) << " codes:\n"
-            << comparison_table(reports);
+  const int64_t samples = std::max<int64_t>(2, options.samples);
+  const auto reinforce = estimator_of("reinforce", joint, samples);
+  const auto nvil = estimator_of("nvil", joint, samples);
+  const auto leave_one_out = estimator_of("leave-one-out", joint, samples);
+  const auto vimco = estimator_of("vimco", joint, samples);
+  const ScoreFunction plain(joint, joint.proposal(), {.samples = samples, .baseline = Baseline::none});
+  const PosteriorSampling posterior(finite, 1);
+  const Draws draws(options.seed + 3, model.stream());
+  const std::string words = std::to_string(joint.batch()) + " held-out words";
+  std::cout << "gradients by the parameters of p for " << words << ", against that of log p(x), the sum over all "
+            << (int64_t{1} << model.sizes().bits) << " codes:\n"
+            << comparison_table(compare({leave_one_out.get(), vimco.get(), &posterior}, finite, generative, draws,
+                                        {.repetitions = 200}))
+            << "gradients by the parameters of q for " << words
+            << ", against that of the ELBO, summed over all codes:\n"
+            << comparison_table(compare({&plain, reinforce.get(), nvil.get(), leave_one_out.get()}, ExactElbo(joint),
+                                        inference, draws, {.repetitions = 200}));
 }
 
 // ---- model files --------------------------------------------------------------------------------
@@ -816,7 +842,7 @@ void work(const Options& options) {
   for (const std::string& way : ways) {
     model.reset();
     parameters.emplace();
-    model.emplace(sizes, *parameters, *parameters, options.seed, stream);
+    model.emplace(sizes, *parameters, *parameters, *parameters, options.seed, stream);
     nlohmann::json result = {{"estimator", way}};
     std::vector<std::string> row = {way, "", "", ""};
     if (file) {

@@ -25,12 +25,6 @@ Tensor<float> reordered(const Tensor<float>& x, const SequenceLayout& layout, co
 
 const float* data_of(const std::optional<Tensor<float>>& x) { return x ? x->data() : nullptr; }
 
-// What cuBLAS works in, from the pool; see gemm().
-Tensor<uint8_t> workspace_for(const Stream& stream) {
-  constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
-  return Tensor<uint8_t>::empty({stream.device().is_cuda() ? kWorkspaceBytes : 0}, stream);
-}
-
 struct States {
   Variable h;
   Tensor<float> c;
@@ -102,7 +96,7 @@ States recurrence(const char* function, Cell cell, const SequenceLayout& layout,
   auto cells = Tensor<float>::empty({keep && cell == Cell::lstm ? total : 0, hidden}, stream);
   if (total > 0) {
     auto products = Tensor<float>::empty({stream.device().is_cuda() ? batch : 0, width}, stream);
-    auto workspace = workspace_for(stream);
+    auto workspace = gemm_workspace(stream);
     run(stream,
         kernels::Recurrence{cell, layout.step_begin().data(), layout.steps(), batch, hidden, input.value().data(),
                             options.rows != nullptr ? options.rows->data() : nullptr, input.shape()[0],
@@ -123,7 +117,7 @@ States recurrence(const char* function, Cell cell, const SequenceLayout& layout,
     auto d_h = Tensor<float>::zeros({batch, hidden}, stream);
     auto d_c = Tensor<float>::zeros({cell_rows, hidden}, stream);
     if (total > 0) {
-      auto workspace = workspace_for(stream);
+      auto workspace = gemm_workspace(stream);
       run(stream,
           kernels::RecurrenceGradient{cell, layout.step_begin().data(), layout.steps(), batch, hidden, weight.data(),
                                       data_of(h0), data_of(first_c), h.data(), gates.data(), cells.data(), g.data(),

@@ -69,7 +69,8 @@ TEST_F(LatentFactorsProgram, TheBoundOfEveryEstimatorLiesAboveTheExactSum) {
 TEST_F(LatentFactorsProgram, ComparesTheGradientsOfFewBitsWithTheExactOne) {
   const Outcome outcome = run_sample("latent_factors", small("--compare --epochs 1"));
   EXPECT_EQ(outcome.status, 0) << outcome.output;
-  for (const char* const name : {"VIMCO (S = 5)", "NVIL (S = 5)", "leave one out (S = 5)", "posterior sampling"}) {
+  for (const char* const name :
+       {"VIMCO (S = 5)", "NVIL (S = 5)", "leave one out (S = 5)", "posterior sampling", "by the parameters of q"}) {
     EXPECT_NE(outcome.output.find(name), std::string::npos) << name << "\n" << outcome.output;
   }
 }
