@@ -62,7 +62,10 @@ def time_torch(case, device, repetitions):
     while rows % chunks:  # equal chunks: one compilation
         chunks += 1
     time_peer(name + ", eager", case_name("diagonal_mixture_forward", case), forward, repetitions, device, warm_up=1)
-    for form, function in (("eager", log_likelihood), ("compiled", torch.compile(log_likelihood, dynamic=False))):
+    forms = {"eager": log_likelihood}
+    if hasattr(torch, "compile"):  # since 2.0
+        forms["compiled"] = torch.compile(log_likelihood, dynamic=False)
+    for form, function in forms.items():
         for label, chunk in (("", rows), (f", {chunks} chunks", rows // chunks)):
             time_peer(f"{name}, {form}{label}", case_name("diagonal_mixture_gradients", case),
                       lambda: step(function, chunk), repetitions, device, warm_up=1)

@@ -9,7 +9,7 @@
 //            others beside them where a core adds on pipes of their own. Residuals are taken from each
 //            component's own mean, never as x^2 - 2 x mean + mean^2, which cancels where components are
 //            tight. An exponential is a polynomial of degree 5.
-// Scratch    2 K D floats that threads share, 2 K D + 40 (K + D) and few more a thread; nothing grows with N.
+// Scratch    2 K D floats that threads share, 2 K D and a tile of at most 72 (K + D) a thread; nothing grows with N.
 // Order      a tile's sums in f32, added to a block's in f32, added in double to the result in the order
 //            of blocks, whichever thread made them: the same bits for any number of threads.
 //

@@ -4,7 +4,7 @@
 // 8 and writes 4.
 #include "kernels/log_softmax.hpp"
 
-#include "host/cpu/parallel.hpp"
+#include "host/cpu/row_launch.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "host/cpu/log_softmax.cpp"
@@ -157,15 +157,8 @@ namespace dgm::kernels {
 HWY_EXPORT(Forward);
 HWY_EXPORT(Backward);
 
-void run_cpu(const LogSoftmaxForward& args) {
-  const auto forward = HWY_DYNAMIC_DISPATCH(Forward);
-  cpu::parallel_rows(args.rows, args.cols, [&](int64_t begin, int64_t end) { forward(args, begin, end); });
-}
-
-void run_cpu(const LogSoftmaxBackward& args) {
-  const auto backward = HWY_DYNAMIC_DISPATCH(Backward);
-  cpu::parallel_rows(args.rows, args.cols, [&](int64_t begin, int64_t end) { backward(args, begin, end); });
-}
+void run_cpu(const LogSoftmaxForward& args) { cpu::launch_rows(args, HWY_DYNAMIC_DISPATCH(Forward)); }
+void run_cpu(const LogSoftmaxBackward& args) { cpu::launch_rows(args, HWY_DYNAMIC_DISPATCH(Backward)); }
 
 }  // namespace dgm::kernels
 #endif  // HWY_ONCE

@@ -3,7 +3,7 @@
 // writes 4.
 #include "kernels/log_sum_exp.hpp"
 
-#include "host/cpu/parallel.hpp"
+#include "host/cpu/row_launch.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "host/cpu/log_sum_exp.cpp"
@@ -87,15 +87,8 @@ namespace dgm::kernels {
 HWY_EXPORT(Forward);
 HWY_EXPORT(Backward);
 
-void run_cpu(const LogSumExpForward& args) {
-  const auto forward = HWY_DYNAMIC_DISPATCH(Forward);
-  cpu::parallel_rows(args.rows, args.cols, [&](int64_t begin, int64_t end) { forward(args, begin, end); });
-}
-
-void run_cpu(const LogSumExpBackward& args) {
-  const auto backward = HWY_DYNAMIC_DISPATCH(Backward);
-  cpu::parallel_rows(args.rows, args.cols, [&](int64_t begin, int64_t end) { backward(args, begin, end); });
-}
+void run_cpu(const LogSumExpForward& args) { cpu::launch_rows(args, HWY_DYNAMIC_DISPATCH(Forward)); }
+void run_cpu(const LogSumExpBackward& args) { cpu::launch_rows(args, HWY_DYNAMIC_DISPATCH(Backward)); }
 
 }  // namespace dgm::kernels
 #endif  // HWY_ONCE

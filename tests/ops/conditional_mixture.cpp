@@ -2,6 +2,7 @@
 #include <dgm/ops/conditional_mixture.hpp>
 
 #include "tests/support/devices.hpp"
+#include "tests/support/mixture_case.hpp"
 #include "tests/support/reference.hpp"
 
 #include <array>
@@ -15,23 +16,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 std::size_t at(int64_t i) { return static_cast<std::size_t>(i); }
 
-struct Case {
-  int64_t n;
-  int64_t k;
-  int64_t d;
-  std::vector<float> x;
-  std::vector<float> logits;
-  std::vector<float> mean;
-  std::vector<float> log_scale;
-
-  std::string str() const { return "N=" + std::to_string(n) + " K=" + std::to_string(k) + " D=" + std::to_string(d); }
-  // x, logits, mean, log_scale one after the other: what central differences vary.
-  Reals all() const {
-    Reals result = to_reals(x);
-    for (const auto* part : {&logits, &mean, &log_scale}) result.insert(result.end(), part->begin(), part->end());
-    return result;
-  }
-};
+using Case = MixtureCase;
 
 Case make_case(int64_t n, int64_t k, int64_t d, uint64_t seed) {
   return {n,
@@ -101,7 +86,7 @@ class ConditionalMixture : public OnEveryDevice {
   Tensor<float> x(const Case& c) const { return tensor(c.x, {c.n, c.d}); }
   Tensor<float> logits(const Case& c) const { return tensor(c.logits, {c.n, c.k}); }
   Tensor<float> mean(const Case& c) const { return tensor(c.mean, {c.n, c.k, c.d}); }
-  Tensor<float> log_scale(const Case& c) const { return tensor(c.log_scale, {c.n, c.k, c.d}); }
+  Tensor<float> log_scale(const Case& c) const { return tensor(c.scale, {c.n, c.k, c.d}); }
 
   std::vector<float> log_marginal(const Case& c) const {
     return conditional_mixture_log_marginal(x(c), logits(c), mean(c), log_scale(c)).value().to_host();
@@ -204,14 +189,14 @@ TEST_P(ConditionalMixture, EachGradientAloneIsTheSameAsAmongAll) {
 TEST_P(ConditionalMixture, AComponentOfNoWeightIsHarmlessWhateverItsParameters) {
   Case c = make_case(3, 3, 2, 6);
   c.logits[1] = -kInf;
-  for (const std::size_t i : {2, 3}) c.mean[i] = kNaN, c.log_scale[i] = kInf;
+  for (const std::size_t i : {2, 3}) c.mean[i] = kNaN, c.scale[i] = kInf;
   Case without = c;  // row 0 alone, with its other two components
   without.n = 1;
   without.k = 2;
   without.x.resize(2);
   without.logits = {c.logits[0], c.logits[2]};
   without.mean = {c.mean[0], c.mean[1], c.mean[4], c.mean[5]};
-  without.log_scale = {c.log_scale[0], c.log_scale[1], c.log_scale[4], c.log_scale[5]};
+  without.scale = {c.scale[0], c.scale[1], c.scale[4], c.scale[5]};
   EXPECT_NEAR(log_marginal(c)[0], log_marginal(without)[0], 1e-5);
   const auto d = gradients(c, {1.0f, 1.0f, 1.0f});
   EXPECT_EQ(d[1][1], 0.0f);
@@ -328,7 +313,7 @@ TEST_P(ConditionalMixture, AncestralSamplesHaveEachRowsMoments) {
   for (int64_t row = 0; row < count; ++row) {
     c.logits.insert(c.logits.end(), one.logits.begin(), one.logits.end());
     c.mean.insert(c.mean.end(), one.mean.begin(), one.mean.end());
-    c.log_scale.insert(c.log_scale.end(), one.log_scale.begin(), one.log_scale.end());
+    c.scale.insert(c.scale.end(), one.scale.begin(), one.scale.end());
   }
   const auto sample = conditional_mixture_sample(logits(c), mean(c), log_scale(c), Draws(3, device()));
   const auto z = sample.z.to_host();
@@ -342,7 +327,7 @@ TEST_P(ConditionalMixture, AncestralSamplesHaveEachRowsMoments) {
       double squares = 0;
       for (int64_t row = 0; row < count; ++row) {
         if (z[at(row)] != m) continue;
-        const double t = (values[at(row * 3 + i)] - one.mean[at(m * 3 + i)]) / std::exp(one.log_scale[at(m * 3 + i)]);
+        const double t = (values[at(row * 3 + i)] - one.mean[at(m * 3 + i)]) / std::exp(one.scale[at(m * 3 + i)]);
         sum += t, squares += t * t;
       }
       EXPECT_NEAR(sum / number, 0.0, 5 / std::sqrt(number)) << "k = " << m << ", dimension " << i;

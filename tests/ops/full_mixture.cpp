@@ -2,6 +2,7 @@
 #include <dgm/ops/full_mixture.hpp>
 
 #include "tests/support/devices.hpp"
+#include "tests/support/mixture_case.hpp"
 #include "tests/support/reference.hpp"
 
 #include <limits>
@@ -15,29 +16,12 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 std::size_t at(int64_t i) { return static_cast<std::size_t>(i); }
 
-// A mixture and data for it, as the op takes them.
-struct Case {
-  int64_t n;
-  int64_t k;
-  int64_t d;
-  std::vector<float> x;
-  std::vector<float> logits;
-  std::vector<float> mean;
-  std::vector<float> factor;
-
-  std::string str() const { return "N=" + std::to_string(n) + " K=" + std::to_string(k) + " D=" + std::to_string(d); }
-  // x, logits, mean, factor one after the other: what central differences vary.
-  Reals all() const {
-    Reals result = to_reals(x);
-    for (const auto* part : {&logits, &mean, &factor}) result.insert(result.end(), part->begin(), part->end());
-    return result;
-  }
-};
+using Case = MixtureCase;
 
 // Covariances of the given condition number with random axes; data from around the means.
 Case make_case(int64_t n, int64_t k, int64_t d, uint64_t seed, double condition = kFullMixtureCondition) {
   Case c = {n, k, d, {}, random_normals(k, seed + 1), random_normals(k * d, seed + 2, 2.0), {}};
-  c.factor.assign(at(k * d * d), 7.0f);  // what stays above the diagonal must not matter
+  c.scale.assign(at(k * d * d), 7.0f);  // what stays above the diagonal must not matter
   std::vector<std::vector<double>> lower(at(k), std::vector<double>(at(d * d), 0.0));
   for (int64_t m = 0; m < k; ++m) {
     const auto normal = random_normals(d * d, seed + 100 + static_cast<uint64_t>(m));
@@ -67,7 +51,7 @@ Case make_case(int64_t n, int64_t k, int64_t d, uint64_t seed, double condition 
         double sum = covariance(i, j);
         for (int64_t a = 0; a < j; ++a) sum -= l[at(i * d + a)] * l[at(j * d + a)];
         l[at(i * d + j)] = i == j ? std::sqrt(sum) : sum / l[at(j * d + j)];
-        c.factor[at((m * d + i) * d + j)] = static_cast<float>(i == j ? std::log(l[at(i * d + i)]) : l[at(i * d + j)]);
+        c.scale[at((m * d + i) * d + j)] = static_cast<float>(i == j ? std::log(l[at(i * d + i)]) : l[at(i * d + j)]);
       }
     }
   }
@@ -185,7 +169,7 @@ class FullMixture : public OnEveryDevice {
   Tensor<float> x(const Case& c) const { return tensor(c.x, {c.n, c.d}); }
   Tensor<float> logits(const Case& c) const { return tensor(c.logits, {c.k}); }
   Tensor<float> mean(const Case& c) const { return tensor(c.mean, {c.k, c.d}); }
-  Tensor<float> factor(const Case& c) const { return tensor(c.factor, {c.k, c.d, c.d}); }
+  Tensor<float> factor(const Case& c) const { return tensor(c.scale, {c.k, c.d, c.d}); }
   bool on_cpu() const { return !device().is_cuda(); }
 
   std::vector<float> log_marginal(const Case& c) const {
@@ -434,7 +418,7 @@ TEST_P(FullMixture, AComponentOfNoWeightIsHarmlessWhateverItsParameters) {
   more.k = 4;
   more.logits.push_back(-kInf);
   more.mean.insert(more.mean.end(), at(c.d), kNaN);
-  more.factor.insert(more.factor.end(), at(c.d * c.d), kInf);
+  more.scale.insert(more.scale.end(), at(c.d * c.d), kInf);
   EXPECT_EQ(log_marginal(more), log_marginal(c));
   const std::vector<float> g(at(c.n), 1.0f);
   const auto without = marginal_gradients(c, g);
@@ -510,7 +494,7 @@ TEST_P(FullMixture, AComponentOutOfRangeOfARowLeavesTheOthersIntact) {
     two.k = 2;
     two.logits = {0.0f, 0.0f};
     two.mean.insert(two.mean.end(), 3, far);
-    two.factor.insert(two.factor.end(), c.factor.begin(), c.factor.end());
+    two.scale.insert(two.scale.end(), c.scale.begin(), c.scale.end());
     const auto y = log_marginal(two);
     const auto alone = log_marginal(c);
     for (std::size_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y[i], alone[i] - std::log(2.0f), 1e-4) << i;
@@ -557,7 +541,7 @@ TEST_P(FullMixture, EqualInputGivesEqualBits) {
 TEST_P(FullMixture, PosteriorDrawsFollowTheResponsibilities) {
   Case c = make_case(6, 4, 2, 14);
   for (float& value : c.x) value *= 0.3f;
-  c.factor.assign(c.factor.size(), 0.7f);  // wide, so that components overlap
+  c.scale.assign(c.scale.size(), 0.7f);  // wide, so that components overlap
   c.logits[1] = -kInf;
   const int64_t samples = 3000;
   Draws draws(7, device());
@@ -580,18 +564,18 @@ TEST_P(FullMixture, PosteriorDrawsFollowTheResponsibilities) {
 
 TEST_P(FullMixture, PosteriorDrawsAreTheSameOnTheCpuAndFollowTheDatum) {
   Case c = make_case(50, 3, 2, 15);
-  c.factor.assign(c.factor.size(), 0.5f);
+  c.scale.assign(c.scale.size(), 0.5f);
   const auto draw = [&](Device where, const std::vector<int64_t>* data) {
     const auto t = [&](const std::vector<float>& v, Shape s) { return Tensor<float>::from(v, std::move(s), where); };
     const Draws draws(5, where);
     if (data == nullptr) {
       return full_mixture_sample_posterior(t(c.x, {c.n, c.d}), t(c.logits, {c.k}), t(c.mean, {c.k, c.d}),
-                                           t(c.factor, {c.k, c.d, c.d}), draws, 5)
+                                           t(c.scale, {c.k, c.d, c.d}), draws, 5)
           .to_host();
     }
     const auto index = Tensor<int64_t>::from(*data, {c.n}, where);
     return full_mixture_sample_posterior(t(c.x, {c.n, c.d}), t(c.logits, {c.k}), t(c.mean, {c.k, c.d}),
-                                         t(c.factor, {c.k, c.d, c.d}), draws, 5, &index)
+                                         t(c.scale, {c.k, c.d, c.d}), draws, 5, &index)
         .to_host();
   };
   const auto here = draw(device(), nullptr);
