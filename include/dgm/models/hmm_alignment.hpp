@@ -45,9 +45,9 @@ struct HmmAlignmentOptions {
 ///
 /// New text  a pair of words that did not occur together in training, or hardly, has t = 1e-7; unknown words too.
 /// Memory    2 bytes a cell of the text (source words x target words, summed over pairs), 8 a word, 16 bytes an entry
-///           (words that occur together), some megabytes; the trained model 12 bytes an entry that is worth keeping. On a
-///           GPU besides the host's: 16 bytes an entry and of the text at most AlignmentOptions::device_memory. 10
-///           million pairs of 25 x 25 words with a billion entries, computed: 34 GB on the host, 16 GB and the text's
+///           (words that occur together), some megabytes; the trained model 12 bytes an entry that is worth keeping. On
+///           a GPU besides the host's: 20 bytes an entry and of the text at most AlignmentOptions::device_memory. 10
+///           million pairs of 25 x 25 words with a billion entries, computed: 34 GB on the host, 20 GB and the text's
 ///           share on the GPU.
 /// Devices   a GPU does the work that grows with the cells; the probabilities of translations and jumps follow from the
 ///           counts on the host, once an iteration. Counts are sums of whole numbers: equal bits from run to run, and
