@@ -81,8 +81,11 @@ void Statistics(const Plan& plan, const Tile& tile, float* s0, float* s12) {
   int64_t vector = 0;
 #if HWY_TARGET <= HWY_AVX3
   // Many components share what is read of a row; but terms are read once for each I dimensions, so these are
-  // more where terms come from the second-level cache.
-  if (plan.in_cache || plan.dims < 4) {
+  // more where terms come from the second-level cache. Of few dimensions most of the work is the first visit,
+  // which keeps more in registers.
+  if (plan.dims < 4) {
+    for (; vector + 2 <= plan.vectors; vector += 2) AddStatistics<2, 2>(plan, tile, vector, s0, s12);
+  } else if (plan.in_cache) {
     for (; vector + 4 <= plan.vectors; vector += 4) AddStatistics<4, 2>(plan, tile, vector, s0, s12);
   }
   for (; vector + 2 <= plan.vectors; vector += 2) AddStatistics<2, 4>(plan, tile, vector, s0, s12);
