@@ -180,7 +180,10 @@ TEST_P(HamiltonianEstimator, PersistentChainsGoOnWhereTheirDatumStopped) {
     for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(first[6 * n + i], 0) << "datum " << n << " was not visited";
     EXPECT_EQ(kept.steps.to_host()[4 * n + 3], 0);
   }
-  EXPECT_EQ(kept.steps.to_host()[4 * 3 + 3], 2);
+  for (const std::size_t n : {1, 3}) {
+    for (std::size_t i = 0; i < 6; ++i) EXPECT_NE(first[6 * n + i], 0) << "datum " << n << " was visited";
+    EXPECT_EQ(kept.steps.to_host()[4 * n + 3], 2);
+  }
   // The first visit is that of chains without a past.
   {
     const PersistentChains other(5, 3, 2, device());
@@ -197,12 +200,14 @@ TEST_P(HamiltonianEstimator, PersistentChainsGoOnWhereTheirDatumStopped) {
   EXPECT_EQ(std::vector<float>(second.begin() + 18, second.begin() + 24),
             std::vector<float>(first.begin() + 18, first.begin() + 24))
       << "a datum that is not in the batch";
+  EXPECT_NE(std::vector<float>(second.begin() + 6, second.begin() + 12),
+            std::vector<float>(first.begin() + 6, first.begin() + 12))
+      << "a datum that is";
   EXPECT_EQ(kept.steps.to_host()[4 * 1 + 3], 4) << "adaptation goes on";
   // With one move of tiny steps a chain is still near where it was, not at a new draw.
   HamiltonianOptions still = options;
   still.first_step = 1e-4;
   still.leaps = 1;
-  kept.steps.rows(1, 2);  // keeps its count
   Parameters parameters;
   PartialJoint joint(parameters, {2.0f}, {1}, device());
   auto flat = kept.steps.to_host();
