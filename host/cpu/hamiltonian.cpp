@@ -20,28 +20,17 @@ HWY_BEFORE_NAMESPACE();
 namespace dgm::kernels::HWY_NAMESPACE {
 namespace {
 
-using cpu::HWY_NAMESPACE::LoadFirst;
-using cpu::HWY_NAMESPACE::StoreFirst;
+using cpu::HWY_NAMESPACE::ForVectors;
+using cpu::HWY_NAMESPACE::LoadSome;
+using cpu::HWY_NAMESPACE::StoreSome;
 using cpu::HWY_NAMESPACE::U32;
 using V = Lanes::V;
-
-// body(i, load, store) for vectors of 0..count-1; past the end load gives 0 and store writes nothing.
-template <class Body>
-HWY_INLINE void ForVectors(int64_t count, const Body& body) {
-  const Lanes::D d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < count; i += lanes) {
-    const auto some = static_cast<std::size_t>(std::min(lanes, count - i));
-    body([i, some](const float* p) HWY_ATTR { return LoadFirst(Lanes::D(), p + i, some, Lanes::set(0.0f)); },
-         [i, some](V v, float* p) HWY_ATTR { StoreFirst(Lanes::D(), v, p + i, some); });
-  }
-}
 
 HWY_INLINE float KineticEnergy(const float* momentum, const float* gradient, float half, int64_t dims) {
   const Lanes::D d;
   V squares = Lanes::set(0.0f);
-  ForVectors(dims, [&](const auto& load, const auto&) HWY_ATTR {
-    const V p = hn::MulAdd(Lanes::set(half), load(gradient), load(momentum));
+  ForVectors(dims, [&](int64_t i, int64_t count) HWY_ATTR {
+    const V p = hn::MulAdd(Lanes::set(half), LoadSome(gradient + i, count, 0.0f), LoadSome(momentum + i, count, 0.0f));
     squares = hn::MulAdd(p, p, squares);
   });
   return 0.5f * hn::GetLane(hn::SumOfLanes(d, squares));
@@ -95,10 +84,12 @@ void FirstDrift(const TrajectoryStart& args, int64_t begin, int64_t end) {
     const int64_t first = chain * dims;
     const float step = args.step[chain];
     args.kinetic[chain] = KineticEnergy(args.momentum + first, args.momentum + first, 0.0f, dims);
-    ForVectors(dims, [&](const auto& load, const auto& store) HWY_ATTR {
-      const V p = hn::MulAdd(Lanes::set(0.5f * step), load(args.gradient + first), load(args.momentum + first));
-      store(p, args.momentum + first);
-      store(hn::MulAdd(Lanes::set(step), p, load(args.z + first)), args.moved + first);
+    ForVectors(dims, [&](int64_t i, int64_t count) HWY_ATTR {
+      const V p = hn::MulAdd(Lanes::set(0.5f * step), LoadSome(args.gradient + first + i, count, 0.0f),
+                             LoadSome(args.momentum + first + i, count, 0.0f));
+      StoreSome(p, args.momentum + first + i, count);
+      StoreSome(hn::MulAdd(Lanes::set(step), p, LoadSome(args.z + first + i, count, 0.0f)), args.moved + first + i,
+                count);
     });
   }
 }
@@ -107,10 +98,11 @@ void KickAndDrift(const Leapfrog& args, int64_t begin, int64_t end) {
   for (int64_t chain = begin; chain < end; ++chain) {
     const int64_t first = chain * args.dims;
     const V step = Lanes::set(args.step[chain]);
-    ForVectors(args.dims, [&](const auto& load, const auto& store) HWY_ATTR {
-      const V p = hn::MulAdd(step, load(args.gradient + first), load(args.momentum + first));
-      store(p, args.momentum + first);
-      store(hn::MulAdd(step, p, load(args.moved + first)), args.moved + first);
+    ForVectors(args.dims, [&](int64_t i, int64_t count) HWY_ATTR {
+      const V p = hn::MulAdd(step, LoadSome(args.gradient + first + i, count, 0.0f),
+                             LoadSome(args.momentum + first + i, count, 0.0f));
+      StoreSome(p, args.momentum + first + i, count);
+      StoreSome(hn::MulAdd(step, p, LoadSome(args.moved + first + i, count, 0.0f)), args.moved + first + i, count);
     });
   }
 }

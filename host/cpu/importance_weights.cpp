@@ -28,41 +28,19 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::HWY_NAMESPACE::ExpBelow88;
 using cpu::HWY_NAMESPACE::F32;
+using cpu::HWY_NAMESPACE::ForVectors;
 using cpu::HWY_NAMESPACE::kReducedRows;
 using cpu::HWY_NAMESPACE::Larger;
-using cpu::HWY_NAMESPACE::LoadFirst;
+using cpu::HWY_NAMESPACE::LoadSome;
 using cpu::HWY_NAMESPACE::Plus;
 using cpu::HWY_NAMESPACE::ReduceRows;
 using cpu::HWY_NAMESPACE::StoreFirst;
+using cpu::HWY_NAMESPACE::StoreSome;
 using cpu::HWY_NAMESPACE::VecF32;
 
 constexpr int64_t kBuffer = 4096;
 constexpr int64_t kShortRow = kBuffer / kReducedRows;
 constexpr int64_t kCachedElements = 1 << 22;  // 16 MiB
-
-// body(i, lanes) for whole vectors of 0..count-1, then body(i, rest) for the last.
-template <class Body>
-HWY_INLINE void ForVectors(int64_t count, const Body& body) {
-  const auto lanes = static_cast<int64_t>(hn::Lanes(F32()));
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) body(i, lanes);
-  if (i < count) body(i, count - i);
-}
-
-HWY_INLINE VecF32 LoadSome(const float* p, int64_t count, float fill) {
-  const F32 d;
-  if (count == static_cast<int64_t>(hn::Lanes(d))) return hn::LoadU(d, p);
-  return LoadFirst(d, p, static_cast<std::size_t>(count), hn::Set(d, fill));
-}
-
-HWY_INLINE void StoreSome(VecF32 v, float* p, int64_t count) {
-  const F32 d;
-  if (count == static_cast<int64_t>(hn::Lanes(d))) {
-    hn::StoreU(v, d, p);
-  } else {
-    StoreFirst(d, v, p, static_cast<std::size_t>(count));
-  }
-}
 
 // Whether what is written is best sent past the caches: they could not hold it, and it fills whole lines.
 HWY_INLINE bool PastCaches(int64_t rows, int64_t samples) {

@@ -105,6 +105,31 @@ HWY_INLINE void StoreFirst(D d, V v, float* HWY_RESTRICT p, std::size_t count) {
   hn::BlendedStore(v, hn::FirstN(d, count), d, p);
 }
 
+/// body(i, lanes) for whole vectors of 0..count-1, then body(i, rest) for what is left, if anything.
+template <class Body>
+HWY_INLINE void ForVectors(int64_t count, const Body& body) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(F32()));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) body(i, lanes);
+  if (i < count) body(i, count - i);
+}
+
+/// LoadFirst and StoreFirst for a count that mostly is a whole vector, as in ForVectors.
+HWY_INLINE VecF32 LoadSome(const float* p, int64_t count, float fill) {
+  const F32 d;
+  if (count == static_cast<int64_t>(hn::Lanes(d))) return hn::LoadU(d, p);
+  return LoadFirst(d, p, static_cast<std::size_t>(count), hn::Set(d, fill));
+}
+
+HWY_INLINE void StoreSome(VecF32 v, float* p, int64_t count) {
+  const F32 d;
+  if (count == static_cast<int64_t>(hn::Lanes(d))) {
+    hn::StoreU(v, d, p);
+  } else {
+    StoreFirst(d, v, p, static_cast<std::size_t>(count));
+  }
+}
+
 }  // namespace dgm::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
