@@ -8,7 +8,7 @@ M step of GaussianMixture(covariance_type="diag"). All in float32.
 import math
 import sys
 
-from support.peer import NOT_HERE, command_line, time_peer, torch_for, torch_name
+from support.peer import NOT_HERE, command_line, note, time_peer, torch_for, torch_name
 
 CASES = [(100_000, 64, 16), (1_000_000, 256, 2), (20_000, 1024, 64)]
 
@@ -106,7 +106,7 @@ def main():
 
         threadpool_limits(args.threads)
     except ImportError:
-        print("scikit-learn is not installed", file=sys.stderr)
+        note("scikit-learn is not installed")
         sklearn = None
     if torch is None and (sklearn is None or args.device == "cuda"):
         return NOT_HERE

@@ -19,16 +19,21 @@ def command_line(description):
     return parser
 
 
+def note(text):
+    """A line that scripts/bench shows; what a library writes to standard error by itself it does not."""
+    print("peer: " + text, file=sys.stderr)
+
+
 def torch_for(args):
     """PyTorch with the threads asked for, or None with a word why not."""
     try:
         import torch
     except ImportError:
-        print("PyTorch is not installed", file=sys.stderr)
+        note("PyTorch is not installed")
         return None
     torch.set_num_threads(args.threads)
     if args.device == "cuda" and not torch.cuda.is_available():
-        print("no PyTorch that sees a GPU", file=sys.stderr)
+        note("no PyTorch that sees a GPU")
         return None
     return torch
 
@@ -56,7 +61,7 @@ def time_peer(peer, case, body, repetitions, device="cpu", warm_up=3):
             synchronize()
             taken.append((time.perf_counter() - start) * 1e3)
     except Exception as error:
-        print(f"{peer}: {type(error).__name__}", file=sys.stderr)
+        note(f"{peer}: {type(error).__name__}")
         return
     milliseconds = {"min": round(min(taken), 3), "median": round(statistics.median(taken), 3)}
     print(json.dumps({"peer": peer, "case": case, "milliseconds": milliseconds}), flush=True)
