@@ -27,13 +27,15 @@ HWY_BEFORE_NAMESPACE();
 namespace dgm::cpu::HWY_NAMESPACE {
 
 constexpr int64_t kShortRow = 24;    // beyond, full vectors within the row are as fast
+constexpr int64_t kPairedRow = 128;  // beyond, two groups of rows are too much for the nearest cache
 constexpr int64_t kMiddleRow = 512;  // beyond, what one row costs across lanes is little beside its terms
-constexpr int64_t kPrefetch = 1024;
+constexpr int64_t kPrefetch = 2048;
 constexpr int64_t kMostRows = 16;  // of RowLogSums
 
 /// Rows that RowLogSums takes at a time.
 HWY_INLINE int64_t RowsAtATime(int64_t cols) {
   if (cols <= kShortRow) return static_cast<int64_t>(hn::Lanes(F32()));
+  if (cols <= kPairedRow) return 2 * kReducedRows;
   return cols <= kMiddleRow ? kReducedRows : 1;
 }
 
@@ -60,9 +62,11 @@ class ShortRows {
   HWY_INLINE void load(const float* rows, int64_t cols, int64_t count) {
     constexpr int64_t kLine = 16;
     for (int64_t i = 0; i < cols * count; i += kLine) hwy::Prefetch(rows + i + kPrefetch);
+    if (count == lanes_ && cols >= 4) return RowsToColumns(rows, cols, columns_);
     Transpose(rows, cols, count, cols, columns_, lanes_);
   }
   HWY_INLINE void store(float* rows, int64_t cols, int64_t count) const {
+    if (count == lanes_ && cols >= 4) return ColumnsToRows(columns_, cols, rows);
     Transpose(columns_, lanes_, cols, count, rows, cols);
   }
   HWY_INLINE VecF32 get(int64_t i) const { return hn::Load(F32(), columns_ + i * lanes_); }
@@ -79,11 +83,11 @@ HWY_INLINE void ShortLogSums(const ShortRows& rows, int64_t cols, VecF32* max, V
   const F32 d;
   const VecF32 lowest = hn::Set(d, std::numeric_limits<float>::lowest());
   VecF32 largest = lowest;  // from the lowest float on: -inf less -inf would be NaN
-  VecF32 nan = hn::Zero(d);
+  auto nan = hn::FirstN(d, 0);
   for (int64_t i = 0; i < cols; ++i) {
     const VecF32 v = rows.get(i);
     largest = hn::Max(largest, v);
-    nan = hn::Or(nan, hn::VecFromMask(d, hn::IsNaN(v)));
+    nan = hn::Or(nan, hn::IsNaN(v));
   }
   VecF32 total = hn::Zero(d);
   for (int64_t i = 0; i < cols; ++i) {
@@ -95,53 +99,77 @@ HWY_INLINE void ShortLogSums(const ShortRows& rows, int64_t cols, VecF32* max, V
   // +inf minus itself stays at its own place; a NaN goes everywhere.
   total = hn::IfThenElse(hn::Eq(largest, hn::Set(d, std::numeric_limits<float>::infinity())), hn::Set(d, 1.0f), total);
   *max = largest;
-  *sum = hn::Or(total, nan);
+  *sum = hn::IfThenElse(nan, hn::NaN(d), total);
 }
 
-/// kReducedRows rows, of which `rows` are there.
-HWY_INLINE void MiddleLogSums(const float* HWY_RESTRICT x, int64_t cols, int64_t rows, RowLogSum* HWY_RESTRICT result) {
-  const F32 d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const VecF32 nothing = hn::Set(d, -INFINITY);
-  const auto rest = static_cast<std::size_t>(cols % lanes);
-  const int64_t whole = cols - static_cast<int64_t>(rest);
-  const float* row[kReducedRows];  // the last one again for those that are not there
-  DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) row[p] = x + std::min<int64_t>(p, rows - 1) * cols;
+/// kReducedRows rows of middling length, of which `rows` are there: first their largest terms, then their sums, so
+/// that of several such groups one can be computed while the other is reduced.
+class MiddleRows {
+ public:
+  HWY_INLINE MiddleRows(const float* x, int64_t cols, int64_t rows)
+      : cols_(cols),
+        rest_(static_cast<std::size_t>(cols) % hn::Lanes(F32())),
+        whole_(cols - static_cast<int64_t>(rest_)) {
+    DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) row_[p] = x + std::min<int64_t>(p, rows - 1) * cols;
+  }
 
-  // Memory would idle while the exponentials are computed: the next rows come in meanwhile.
-  const int64_t ahead = std::max(kPrefetch, kReducedRows * cols);
-  VecF32 fold[kReducedRows];
-  // From the lowest float on: -inf less -inf would be NaN.
-  DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) fold[p] = hn::Set(d, std::numeric_limits<float>::lowest());
-  for (int64_t k = 0; k < whole; k += lanes) {
-    DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) { fold[p] = hn::Max(fold[p], hn::LoadU(d, row[p] + k)); }
-  }
-  if (rest > 0) {
-    DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) {
-      fold[p] = hn::Max(fold[p], LoadFirst(d, row[p] + whole, rest, nothing));
+  HWY_INLINE void largest(float* HWY_RESTRICT max) const {
+    const F32 d;
+    VecF32 fold[kReducedRows];
+    // From the lowest float on: -inf less -inf would be NaN.
+    DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) fold[p] = hn::Set(d, std::numeric_limits<float>::lowest());
+    for (int64_t k = 0; k < whole_; k += lanes()) {
+      DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) { fold[p] = hn::Max(fold[p], hn::LoadU(d, row_[p] + k)); }
     }
+    if (rest_ > 0) {
+      DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) { fold[p] = hn::Max(fold[p], last(p)); }
+    }
+    ReduceRows(fold, Larger(), max);
   }
-  ReduceRows(fold, Larger(), result->max);
 
-  DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) fold[p] = hn::Zero(d);
-  for (int64_t k = 0; k < whole; k += lanes) {
-    DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) {
-      hwy::Prefetch(row[p] + k + ahead);
-      const VecF32 below = hn::Sub(hn::LoadU(d, row[p] + k), hn::Set(d, result->max[p]));
-      fold[p] = hn::Add(fold[p], ExpBelow88(d, below));
+  /// ahead: how many floats from here what follows is asked for; memory would idle while this is computed.
+  HWY_INLINE void sums(int64_t ahead, float* HWY_RESTRICT max, float* HWY_RESTRICT sum) const {
+    const F32 d;
+    VecF32 fold[kReducedRows];
+    DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) fold[p] = hn::Zero(d);
+    for (int64_t k = 0; k < whole_; k += lanes()) {
+      DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) {
+        hwy::Prefetch(row_[p] + k + ahead);
+        const VecF32 below = hn::Sub(hn::LoadU(d, row_[p] + k), hn::Set(d, max[p]));
+        fold[p] = hn::Add(fold[p], ExpBelow88(d, below));
+      }
+    }
+    if (rest_ > 0) {
+      DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) {
+        hwy::Prefetch(row_[p] + whole_ + ahead);
+        fold[p] = hn::Add(fold[p], ExpBelow88(d, hn::Sub(last(p), hn::Set(d, max[p]))));
+      }
+    }
+    ReduceRows(fold, Plus(), sum);
+
+    const hn::CappedTag<float, kReducedRows> some;
+    bool unusual = false;
+    DGM_UNROLL for (int p = 0; p < kReducedRows; p += static_cast<int>(hn::Lanes(some))) {
+      unusual |= !hn::AllFalse(some, hn::IsNaN(hn::LoadU(some, sum + p)));
+    }
+    if (HWY_LIKELY(!unusual)) return;
+    for (int p = 0; p < kReducedRows; ++p) {
+      if (std::isnan(sum[p])) UnusualLogSum(row_[p], cols_, &max[p], &sum[p]);
     }
   }
-  if (rest > 0) {
-    DGM_UNROLL for (int p = 0; p < kReducedRows; ++p) {
-      const VecF32 below = hn::Sub(LoadFirst(d, row[p] + whole, rest, nothing), hn::Set(d, result->max[p]));
-      fold[p] = hn::Add(fold[p], ExpBelow88(d, below));
-    }
+
+ private:
+  static HWY_INLINE int64_t lanes() { return static_cast<int64_t>(hn::Lanes(F32())); }
+  HWY_INLINE VecF32 last(int p) const {
+    const F32 d;
+    return LoadFirst(d, row_[p] + whole_, rest_, hn::Set(d, -INFINITY));
   }
-  ReduceRows(fold, Plus(), result->sum);
-  for (int64_t p = 0; p < kReducedRows; ++p) {
-    if (std::isnan(result->sum[p])) UnusualLogSum(row[p], cols, &result->max[p], &result->sum[p]);
-  }
-}
+
+  int64_t cols_;
+  std::size_t rest_;
+  int64_t whole_;
+  const float* row_[kReducedRows];  // the last one again for those that are not there
+};
 
 /// The lanes of a long row: sums of exp(term - reference).
 class LaneLogSums {
@@ -229,7 +257,14 @@ HWY_INLINE void LongLogSum(const float* HWY_RESTRICT row, int64_t cols, float* H
 /// Of 1 to RowsAtATime(cols) consecutive rows of at least one term, neither short.
 HWY_INLINE void RowLogSums(const float* x, int64_t cols, int64_t rows, RowLogSum* result) {
   if (cols <= kMiddleRow) {
-    MiddleLogSums(x, cols, rows, result);
+    const int64_t ahead = std::max(kPrefetch, RowsAtATime(cols) * cols);
+    const MiddleRows first(x, cols, rows);
+    first.largest(result->max);
+    if (rows <= kReducedRows) return first.sums(ahead, result->max, result->sum);
+    const MiddleRows second(x + kReducedRows * cols, cols, rows - kReducedRows);
+    second.largest(result->max + kReducedRows);
+    first.sums(ahead, result->max, result->sum);
+    second.sums(ahead, result->max + kReducedRows, result->sum + kReducedRows);
   } else {
     LongLogSum(x, cols, result->max, result->sum);
   }
