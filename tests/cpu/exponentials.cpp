@@ -16,6 +16,7 @@
 #include <hwy/foreach_target.h>
 // after foreach_target
 #include "host/cpu/simd-inl.hpp"
+#include "tests/support/every_target.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace dgm::test::HWY_NAMESPACE {
@@ -42,8 +43,6 @@ void MapExp2(const float* x, std::size_t count, float* y) {
   Map(x, count, y, [](auto v) HWY_ATTR { return cpu::HWY_NAMESPACE::Exp2Below0(F32(), v); });
 }
 
-const char* Name() { return hwy::TargetName(HWY_TARGET); }
-
 }  // namespace dgm::test::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -52,7 +51,6 @@ namespace dgm::test {
 
 HWY_EXPORT(MapExp);
 HWY_EXPORT(MapExp2);
-HWY_EXPORT(Name);
 
 namespace {
 
@@ -66,17 +64,6 @@ std::vector<float> exp2_of(const std::vector<float>& x) {
   std::vector<float> y(x.size());
   HWY_DYNAMIC_DISPATCH(MapExp2)(x.data(), x.size(), y.data());
   return y;
-}
-
-template <class Body>
-void on_every_target(const Body& body) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    body(std::string(HWY_DYNAMIC_DISPATCH(Name)()));
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 struct Errors {
