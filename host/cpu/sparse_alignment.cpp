@@ -74,6 +74,7 @@ struct RowSums {
   std::vector<double> total;
   std::vector<float> recent;
   std::vector<uint32_t> pending;  // cells in `recent`, by row
+  std::vector<float> terms;       // of successive cells
 
   void begin(int64_t rows, int64_t entries) {
     total.assign(static_cast<std::size_t>(entries), 0.0);
@@ -161,20 +162,29 @@ HWY_INLINE void ForOccurrences(const Cooccurrence& pattern, const Block& block, 
   });
 }
 
-// Calls body(i, count, values) for the row's entries of cells i .. i + count - 1; lanes past the count are 0.
-// Reads cells, not entries, past the last.
+// row[cells[i]] for i < count, 0 in the other lanes. Reads cells, not entries, past the last.
+template <class Cell>
+HWY_INLINE Vec GatherCells(const float* HWY_RESTRICT row, const Cell* HWY_RESTRICT cells, std::size_t count) {
+  const F32 d;
+#if HWY_TARGET <= HWY_AVX3
+  // An unmasked gather reads for all lanes, and sentences mostly fill half a vector.
+  const auto mask = hn::FirstN(d, count);
+  return Vec{_mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask.raw, LoadCells(cells).raw, row, sizeof(float))};
+#else
+  const auto indices = hn::IfThenElseZero(hn::FirstN(Indices(), count), LoadCells(cells));
+  return hn::IfThenElseZero(hn::FirstN(d, count), hn::GatherIndex(d, row, indices));
+#endif
+}
+
+// Calls body(i, count, values) for the row's entries of cells i .. i + count - 1; lanes past the count are 0. Whole
+// vectors are not told apart: where a sentence is about as long as a vector, that branch is a coin toss.
 template <class Cell, class Body>
 HWY_INLINE void ForCells(const float* HWY_RESTRICT row, const Cell* HWY_RESTRICT cells, std::size_t size,
                          const Body& body) {
-  const F32 d;
-  const Indices di;
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= size; i += lanes) body(i, lanes, hn::GatherIndex(d, row, LoadCells(cells + i)));
-  if (i < size) {
-    const std::size_t rest = size - i;
-    const auto indices = hn::IfThenElseZero(hn::FirstN(di, rest), LoadCells(cells + i));
-    body(i, rest, hn::IfThenElseZero(hn::FirstN(d, rest), hn::GatherIndex(d, row, indices)));
+  const std::size_t lanes = hn::Lanes(F32());
+  for (std::size_t i = 0; i < size; i += lanes) {
+    const std::size_t count = std::min(lanes, size - i);
+    body(i, count, GatherCells(row, cells + i, count));
   }
 }
 
@@ -348,6 +358,47 @@ class RowAdder {
   std::size_t most_;
 };
 
+// Adds terms[i] to sums[cells[i]], one after the other.
+template <class Cell>
+HWY_INLINE void AddTerms(const Cell* HWY_RESTRICT cells, const float* HWY_RESTRICT terms, std::size_t size,
+                         float* HWY_RESTRICT sums) {
+  constexpr std::size_t kUnrolled = 4;
+  std::size_t i = 0;
+  for (; i + kUnrolled <= size; i += kUnrolled) {
+    for (std::size_t k = 0; k < kUnrolled; ++k) sums[cells[i + k]] += terms[i + k];
+  }
+  for (; i < size; ++i) sums[cells[i]] += terms[i];
+}
+
+// The weights of rows[index], copied by vectors into one line for many occurrences: a loop that ended with each
+// sentence would cost a mispredicted branch for each.
+template <class Cell>
+void AddRowWeights(const Block& block, std::size_t index, const Cell* cells, const float* block_weights,
+                   RowAdder& adder, std::vector<float>& terms) {
+  constexpr std::size_t kCells = 1024;
+  const F32 d;
+  const std::size_t lanes = hn::Lanes(d);
+  if (terms.empty()) terms.resize(2 * kCells);
+  const Cell* begin = cells + block.cell_begin[index];
+  std::size_t filled = 0;
+  const auto add = [&] {
+    AddTerms(begin, terms.data(), filled, adder.recent());
+    adder.added(filled);
+    begin += filled;
+    filled = 0;
+  };
+  Visit(block, index, cells, [&](const auto&, const Cell*, uint32_t first, std::size_t size) {
+    if (filled + size + lanes > terms.size()) [[unlikely]]
+      terms.resize(filled + size + lanes);
+    for (std::size_t i = 0; i < size; i += lanes) {
+      hn::StoreU(hn::LoadU(d, block_weights + first + i), d, terms.data() + filled + i);
+    }
+    filled += size;
+    if (filled >= kCells) add();
+  });
+  add();
+}
+
 // Adds the weights of the cells of rows[begin] .. rows[end - 1] in a block to their entries.
 void AddWeights(const SparseAlignmentCounts& args, const Block& block, RowRange range, RowSums& sums) {
   const F32 d;
@@ -357,15 +408,15 @@ void AddWeights(const SparseAlignmentCounts& args, const Block& block, RowRange 
   const bool diagonal = args.text.prior.parameters != nullptr;
   for (std::size_t r = range.begin; r < range.end; ++r) {
     RowAdder adder(sums, pattern.row_offsets(), block.rows[r], range);
-    float* const counts = adder.recent();
     if (!diagonal) {
-      ForOccurrences(pattern, block, r, [&](const auto&, const auto* cells, uint32_t first, std::size_t size) {
-        const float* HWY_RESTRICT const weights = block_weights + first;
-        for (std::size_t i = 0; i < size; ++i) counts[cells[i]] += weights[i];
-        adder.added(size);
-      });
+      if (pattern.is_wide(block.rows[r])) {
+        AddRowWeights(block, r, block.wide.get(), block_weights, adder, sums.terms);
+      } else {
+        AddRowWeights(block, r, block.narrow.get(), block_weights, adder, sums.terms);
+      }
       continue;
     }
+    float* const counts = adder.recent();
     ForOccurrences(pattern, block, r, [&](const auto& o, const auto* cells, uint32_t first, std::size_t size) {
       const float* const weights = block_weights + first;
       const OccurrencePrior prior = occurrence_prior(args.text, block, o);

@@ -313,6 +313,34 @@ TEST_P(SparseAlignment, CountsOfATextInPartsAreThoseOfTheWhole) {
   expect_close(twice.counts.to_host(), wanted, kSparseAlignmentGradientError, "counts");
 }
 
+TEST_P(SparseAlignment, CountsOfSentencesOfThousandsOfWords) {
+  Case of = make_case(0, 3, 40, 1, 12);
+  std::mt19937_64 generator(12);
+  for (const std::size_t words : {1u, 1023u, 1024u, 5u, 2047u, 3u, 5000u, 17u, 1009u}) {
+    Sentence target(words);
+    for (int32_t& word : target) word = static_cast<int32_t>(generator() % 40);
+    of.pairs.push_back({{0, 1, 0, static_cast<int32_t>(words % 3)}, target});
+  }
+  const Compiled compiled = compile(of);
+  const auto counts = sparse_alignment_counts(compiled.cells, tensor(exponentials(compiled.log_table)));
+  expect_close(counts.counts.to_host(), expected_counts(of, compiled, Reals(of.pairs.size(), 1)),
+               kSparseAlignmentGradientError, "counts");
+}
+
+TEST_P(SparseAlignment, CountsOfARowOfMoreThan65536Entries) {
+  if (on_simulated_device()) GTEST_SKIP() << "too large there";
+  constexpr int32_t kTargets = 65700;
+  Case of = make_case(0, 2, kTargets, 1, 13);
+  Sentence most(65000), others(kTargets - 65000);
+  std::iota(most.begin(), most.end(), 0);
+  std::iota(others.begin(), others.end(), 65000);
+  of.pairs = {{{0, 1}, most}, {{0}, {7, 65000, 7}}, {{0, 0}, others}};
+  const Compiled compiled = compile(of);
+  const auto counts = sparse_alignment_counts(compiled.cells, tensor(exponentials(compiled.log_table)));
+  expect_close(counts.counts.to_host(), expected_counts(of, compiled, Reals(of.pairs.size(), 1)),
+               kSparseAlignmentGradientError, "counts");
+}
+
 TEST_P(SparseAlignment, LongSumsOfOneEntryStayAccurate) {
   // One source word, one target word: an entry of as many cells as there are words.
   const int64_t pairs = on_simulated_device() ? 300 : 40000;
