@@ -31,14 +31,10 @@ has_header() {
     ${DGM_PREFIX:+-I"$DGM_PREFIX/include" -I"$DGM_PREFIX/include/$($compiler -print-multiarch)"} - >/dev/null 2>&1
 }
 
-# Whether there is what multiplies matrices best here: oneDNN on x86-64 (a prefix may do with a BLAS), else a BLAS.
-has_matrix_library() {
-  if [ "$(uname -m)" = x86_64 ] && [ -z "$DGM_PREFIX" ]; then
-    has_header oneapi/dnnl/dnnl.h
-  else
-    has_header cblas.h
-  fi
-}
+# Whether there is what multiplies matrices: oneDNN, of use on x86-64 alone, or a BLAS.
+has_matrix_library() { { [ "$(uname -m)" = x86_64 ] && has_header oneapi/dnnl/dnnl.h; } || has_header cblas.h; }
+matrix_packages="libopenblas-openmp-dev libopenblas-dev"
+[ "$(uname -m)" != x86_64 ] || matrix_packages="libdnnl-dev $matrix_packages"
 
 # Whether clang++ links with these flags: its OpenMP and its sanitizers are packages of their own.
 clang_links() {
@@ -52,7 +48,7 @@ needs_library='has_command g++: g++
 has_command cmake: cmake
 has_command ninja: ninja-build
 has_header hwy/highway.h: libhwy-dev
-has_matrix_library: libdnnl-dev libopenblas-openmp-dev libopenblas-dev
+has_matrix_library: '"$matrix_packages"'
 has_header zlib.h: zlib1g-dev
 has_header nlohmann/json.hpp: nlohmann-json3-dev
 has_header stb/stb_image_write.h: libstb-dev'
