@@ -15,6 +15,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 #include <vector>
 
@@ -72,8 +73,9 @@ struct Range {
   int64_t end;
 };
 
-// The part of C in the given rows and columns, summed over a range of k, into c with leading dimension ldc.
-void part(const Gemm& args, Range rows, Range cols, Range terms, float beta, float* c, int64_t ldc) {
+// The part of C in the given rows and columns, summed over a range of k, into c with leading dimension ldc. False if
+// there was no memory for it: nothing may be thrown out of a thread.
+[[nodiscard]] bool part(const Gemm& args, Range rows, Range cols, Range terms, float beta, float* c, int64_t ldc) {
   const int64_t lda = args.transpose_a ? args.m : args.k;
   const int64_t ldb = args.transpose_b ? args.k : args.n;
   const float* const a = args.a + (args.transpose_a ? terms.begin * lda + rows.begin : rows.begin * lda + terms.begin);
@@ -83,13 +85,13 @@ void part(const Gemm& args, Range rows, Range cols, Range terms, float beta, flo
   const auto k = terms.end - terms.begin;
   const OneThread serial;
 #ifdef DGM_ONEDNN
-  const dnnl_status_t status = dnnl_sgemm(args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', m, n, k,
-                                          args.alpha, a, lda, b, ldb, beta, c, ldc);
-  if (status != dnnl_success) throw std::bad_alloc();  // all else was checked
+  return dnnl_sgemm(args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', m, n, k, args.alpha, a, lda, b, ldb,
+                    beta, c, ldc) == dnnl_success;  // all else that it refuses was checked
 #else
   cblas_sgemm(CblasRowMajor, args.transpose_a ? CblasTrans : CblasNoTrans, args.transpose_b ? CblasTrans : CblasNoTrans,
               static_cast<int>(m), static_cast<int>(n), static_cast<int>(k), args.alpha, a, static_cast<int>(lda), b,
               static_cast<int>(ldb), beta, c, static_cast<int>(ldc));
+  return true;
 #endif
 }
 
@@ -112,34 +114,37 @@ void run_cpu(const Gemm& args) {
 #ifndef DGM_ONEDNN
   const SerialOpenBlas serial;
 #endif
-  if (parts == 1) {
-    part(args, all_rows, all_cols, all_terms, args.beta, args.c, n);
-    return;
-  }
+  std::atomic<bool> computed = true;
+  const auto compute = [&](Range rows, Range cols, Range terms, float beta, float* c) {
+    if (!part(args, rows, cols, terms, beta, c, n)) computed = false;
+  };
   // Parts narrower than a register tile of the BLAS would waste it.
   constexpr int64_t kTile = 64;
-  if (m >= parts * kTile && (m >= n || n < parts * kTile)) {
+  if (parts == 1) {
+    compute(all_rows, all_cols, all_terms, args.beta, args.c);
+  } else if (m >= parts * kTile && (m >= n || n < parts * kTile)) {
     cpu::parallel_ranges(m, (m + parts - 1) / parts, 16, [&](int64_t begin, int64_t end, int) {
-      part(args, {begin, end}, all_cols, all_terms, args.beta, args.c + begin * n, n);
+      compute({begin, end}, all_cols, all_terms, args.beta, args.c + begin * n);
     });
   } else if (n >= parts * kTile) {
     cpu::parallel_ranges(n, (n + parts - 1) / parts, 16, [&](int64_t begin, int64_t end, int) {
-      part(args, all_rows, {begin, end}, all_terms, args.beta, args.c + begin, n);
+      compute(all_rows, {begin, end}, all_terms, args.beta, args.c + begin);
     });
   } else {
     // A small C under a long sum: the gradient of a weight by a large batch.
     std::vector<float> sums(static_cast<std::size_t>((parts - 1) * m * n), 0.0f);
     cpu::parallel_ranges(k, (k + parts - 1) / parts, [&](int64_t begin, int64_t end, int t) {
       if (t == 0) {
-        part(args, all_rows, all_cols, {begin, end}, args.beta, args.c, n);
+        compute(all_rows, all_cols, {begin, end}, args.beta, args.c);
       } else {
-        part(args, all_rows, all_cols, {begin, end}, 0.0f, sums.data() + (t - 1) * m * n, n);
+        compute(all_rows, all_cols, {begin, end}, 0.0f, sums.data() + (t - 1) * m * n);
       }
     });
     for (int64_t p = 0; p + 1 < parts; ++p) {
       for (int64_t i = 0; i < m * n; ++i) args.c[i] += sums[static_cast<std::size_t>(p * m * n + i)];
     }
   }
+  if (!computed) throw std::bad_alloc();
 }
 
 }  // namespace dgm::kernels
