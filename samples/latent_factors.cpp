@@ -946,9 +946,7 @@ int main(int argc, char** argv) {
   app.add_flag("--compare", options.compare, "Hold the estimators' gradients against the exact one (few bits)");
   app.add_option("--generate", options.generate, "Draw so many words")->check(CLI::Range(1, 100'000));
   app.add_option("--explain", options.explain, "Print the most probable codes of this word");
-  app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
+  samples::add_compute_options(app, options);
   app.add_option("--save", options.save, "Write the model here");
   app.add_option("--load", options.load, "Take this model instead of training one");
   app.add_option(

@@ -331,9 +331,7 @@ int main(int argc, char** argv) {
   app.add_option("--restarts", options.restarts, "Runs from different k-means++ centres; the best is kept")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
+  samples::add_compute_options(app, options);
   app.add_option("--save", options.save, "Write the model here (.safetensors)");
   auto* const load = app.add_option("--load", options.load, "Use this model instead of fitting one");
   auto* const assignments =

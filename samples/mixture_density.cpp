@@ -332,9 +332,7 @@ int main(int argc, char** argv) {
   app.add_option("--learning-rate", options.learning_rate, "Adam's, falling along a cosine")
       ->check(CLI::Range(1e-8, 1.0))
       ->capture_default_str();
-  app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
+  samples::add_compute_options(app, options);
   app.add_option("--checkpoint", options.checkpoint, "Keep the training here, and go on from it if it is there");
   app.add_option("--plot", options.plot, "Draw density and training curve here (.png or .svg)");
   app.add_option("--json", options.json, "Write the scores here as JSON");

@@ -571,9 +571,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0, 1'000'000))
       ->capture_default_str();
   app.add_option("--width", options.width, "Of an image (default: images are square)")->check(CLI::Range(1, 100'000));
-  app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
+  samples::add_compute_options(app, options);
   app.add_option("--save", options.save, "Write the model here");
   app.add_option("--load", options.load, "Take this model instead of training one");
   app.add_option("--checkpoint", options.checkpoint, "Keep the training here, and go on from it if it is there");

@@ -38,6 +38,14 @@ inline int run(CLI::App& app, int argc, char** argv, const std::function<void()>
   return 0;
 }
 
+/// --seed, --device and --threads, in that order, into the members of those names.
+template <class Options>
+void add_compute_options(CLI::App& app, Options& options) {
+  app.add_option("--seed", options.seed, "Seed of everything random")->capture_default_str();
+  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--threads", options.threads, "CPU threads (default: all cores)")->check(CLI::Range(1, 4096));
+}
+
 /// Refuses output files that could not be written, before the work rather than after it: throws
 /// FileError for a folder that is missing or not writable, and for a file or folder of that name that cannot be
 /// replaced. Empty paths are outputs not wanted.
